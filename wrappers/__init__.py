@@ -1,0 +1,1 @@
+"""Lenses: env in, env out."""
