@@ -1,0 +1,52 @@
+"""What every engine agrees on before it acts: which actions are possible on a page, and what a text box keeps."""
+
+import re
+
+from ..errors import ActionError
+from .grammar import ON_PAGE, Do, Go
+from .page import Element, Page
+
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+def check(command: Do | Go, page: Page) -> Element | None:
+    """The element that ``command`` is about, None when it is about none; raises ActionError when it is impossible.
+
+    Whether there is a page to go to is the engine's own knowledge: see ``no_page``.
+    """
+    if isinstance(command, Go) or command.action in ON_PAGE:
+        return None
+    if command.action == "Switch Tab":
+        if int(command.argument) >= max(1, len(page.tabs)):
+            raise ActionError(f"there is no tab {command.argument}")
+        return None
+    found = page.element(command.element or 0)
+    if found is None:
+        raise ActionError(f"there is no element [{command.element}] on this page")
+    if command.action in ("Type", "Search") and found.kind != "textbox":
+        raise ActionError(f"{command.action} wants a text box; {found.name} is a {found.kind}")
+    if command.action == "Select Dropdown Option":
+        if found.kind != "select":
+            raise ActionError(f"{command.action} wants a select; {found.name} is a {found.kind}")
+        if command.argument not in found.options:
+            raise ActionError(f"{found.name} has no option {command.argument}")
+    return found
+
+
+def no_page(command: Go) -> ActionError:
+    """The error of going past an end of the history."""
+    return ActionError(f"there is no page to go {'forward' if command.forward else 'back'} to")
+
+
+def kept(type: str, text: str) -> str:
+    """What a control keeps of ``text``, as HTML's value sanitization has it.
+
+    ``type`` is ``textarea`` or an input's type: a text area keeps its lines, an input loses its line breaks, and a
+    number input that is not given a number is empty.
+    """
+    if type == "textarea":
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r", "").replace("\n", "")
+    if type == "number" and not _NUMBER.fullmatch(text):
+        return ""
+    return text
