@@ -1,0 +1,65 @@
+# Works with GNU make 3.81 and any POSIX shell, so with what macOS ships.
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CHROMIUM = $(BIN)/python -m turngym.envs.web.chromium
+MODERN = import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c '$(MODERN)' 2>/dev/null && { echo $$p; break; }; done)
+
+# The room `agents` at the root must not shadow another package of that name.
+export PYTHONSAFEPATH = 1
+
+.PHONY: help install test demo demo-long controls
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "PYTHON=/path/to/python3  the Python (3.11 or newer) to make $(VENV) with"
+	@echo "TORCH_INDEX=URL          the package index to take PyTorch from, such as the one of its CPU builds"
+
+install: $(VENV)/.chromium  ## set up: .venv, the package with every tool, a browser
+
+test: install  ## style, types and tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+demo: install  ## train a small agent on the embedded web shop and measure it
+	$(BIN)/turngym demo
+
+demo-long: install  ## the same with a larger budget
+	$(BIN)/turngym demo --long
+
+controls: install  ## runs that must not learn, or must lose: what the demo is compared with
+	$(BIN)/turngym controls
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(MODERN)' || { \
+		echo "turngym needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		echo "installing python3-venv ..." && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && \
+		$(PYTHON) -c 'import ensurepip, venv'; } || { \
+		echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+
+# PyTorch goes first and alone: only it may come from an index of its own.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing torch ..."
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@echo "installing turngym and its tools ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.chromium: $(VENV)/.installed
+	@echo "looking for Chromium ..."
+	@$(CHROMIUM) 2>/dev/null || { \
+		echo "installing Chromium ..."; \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+			apt-get install -y -qq chromium-headless-shell >/dev/null; } || \
+		$(BIN)/playwright install --only-shell chromium || true; \
+		$(CHROMIUM); }
+	@touch $@
