@@ -1,4 +1,4 @@
-"""What every engine agrees on before it acts: which actions are possible on a page, and what a text box keeps."""
+"""What every engine agrees on before it acts: which actions are possible, and what a text box keeps."""
 
 import re
 
@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def check(command: Do | Go, page: Page) -> Element | None:
-    """The element that ``command`` is about, None when it is about none; raises ActionError when it is impossible.
+    """The element that ``command`` is about, or None; raises ActionError when the page cannot do it.
 
     Whether there is a page to go to is the engine's own knowledge: see ``no_page``.
     """
@@ -41,8 +41,8 @@ def no_page(command: Go) -> ActionError:
 def kept(type: str, text: str) -> str:
     """What a control keeps of ``text``, as HTML's value sanitization has it.
 
-    ``type`` is ``textarea`` or an input's type: a text area keeps its lines, an input loses its line breaks, and a
-    number input that is not given a number is empty.
+    ``type`` is ``textarea`` or an input's type: a text area keeps its lines, an input loses its line breaks,
+    and a number input that is not given a number is empty.
     """
     if type == "textarea":
         return text.replace("\r\n", "\n").replace("\r", "\n")
