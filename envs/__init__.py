@@ -1,5 +1,7 @@
 """Worlds: they speak words and pay rewards; they know nothing of tokens."""
 
+from gymnasium import register
+
 from .core import Chat, Env, Image, Message, Messages, Part, Reply, Role, Text, ToolCall, user
 from .errors import (
     ActionError,
@@ -39,3 +41,5 @@ __all__ = [
     "extra",
     "user",
 ]
+
+register("turngym/WebShop-v0", entry_point="turngym.envs.web.shop:WebShop", disable_env_checker=True)
