@@ -1,0 +1,197 @@
+"""The command ``turngym``. Each command imports what it needs, so that help and version come at once."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import gymnasium as gym
+
+from ..envs.errors import Failure, TurngymError, UsageError
+from .options import Parser, add, apply, build, show, unknown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; what a user may get wrong is one line, never a traceback.
+
+    0: done; 1: something failed on the way; 2: what was asked for cannot be done; 130: stopped by the user;
+    141: nobody reads the output any more.
+    """
+    try:
+        code = _dispatch(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes stdout once more when it leaves; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt as stop:
+        return _complain(f"stopped; {stop}" if str(stop) else "stopped; nothing was saved", 130)
+    except Failure as error:
+        return _complain(f"error: {error}", 1)
+    except TurngymError as error:
+        return _complain(f"error: {error}", 2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        return _complain(f"error: {error.strerror}{where}", 2)
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"turngym: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    if not arguments:
+        print(_usage())
+        return 2
+    first, rest = arguments[0], arguments[1:]
+    if first in ("-h", "--help", "--version"):
+        print(f"turngym {version('turngym')}" if first == "--version" else _usage())
+        return 0
+    if first.startswith("-"):
+        raise UsageError(unknown("option", first, ["--help", "--version"]))
+    if first not in COMMANDS:
+        raise UsageError(unknown("command", first, list(COMMANDS)))
+    try:
+        return COMMANDS[first][0](rest)
+    except SystemExit as leave:  # argparse leaves after --help
+        return int(leave.code or 0)
+
+
+def _usage() -> str:
+    lines = ["usage: turngym COMMAND [options]", "       turngym --version", ""]
+    lines += [f"  {name:10}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join([*lines, "", "turngym COMMAND --help lists the options of a command."])
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """``turngym train RECIPE [--field value ...] [--dry-run] [--resume DIR]``"""
+    from .recipes import RUNS
+
+    recipes = f"recipes: {', '.join(sorted(RUNS))}"
+    parser = Parser("turngym train", "Train by a recipe.", recipes)
+    if not arguments or arguments[0].startswith("-"):
+        parser.usage = "turngym train RECIPE [options]; turngym train RECIPE --help lists the options"
+        parser.parse([word for word in arguments if word in ("-h", "--help")])
+        raise UsageError(f"the recipe comes first: turngym train RECIPE [options]; {recipes}")
+    recipe, rest = arguments[0], arguments[1:]
+    if recipe not in RUNS:
+        raise UsageError(unknown("recipe", recipe, sorted(RUNS)))
+    run = RUNS[recipe]()
+    parser.prog = f"turngym train {recipe}"
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved run and do nothing")
+    parser.add_argument("--resume", metavar="DIR", help="go on from the newest checkpoint in DIR")
+    add(parser, run)
+    namespace = parser.parse(rest)
+    run = apply(run, namespace)
+    if namespace.resume is not None:
+        run = replace(run, out=_resumable(namespace.resume, "out" in namespace))
+    if namespace.dry_run:
+        print(show(run))
+        return 0
+    from .run import train
+
+    again = f"; go on with: turngym train {recipe} --resume {run.out}"
+    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, again)
+    return 0
+
+
+def eval_command(arguments: Sequence[str]) -> int:
+    """``turngym eval --env ID --agent FOLDER|random|gold ... [--json FILE]``"""
+    from .evaluate import Evaluation, evaluate
+    from .files import write_text
+    from .report import table
+
+    parser = Parser("turngym eval", "Play episodes and report the share of successes with its interval.")
+    add(parser, Evaluation)
+    parser.add_argument("--json", metavar="FILE", help="write the report to FILE as well")
+    namespace = parser.parse(arguments)
+    evaluation = build(Evaluation, namespace)
+    if evaluation.env not in gym.registry:
+        raise UsageError(unknown("environment", evaluation.env, _environments()))
+    report = evaluate(evaluation)
+    print(table({evaluation.agent: report}))
+    if namespace.json is not None:
+        write_text(namespace.json, json.dumps(report.to_json(), indent=2) + "\n")
+    return 0
+
+
+def pretrain_command(arguments: Sequence[str]) -> int:
+    """``turngym pretrain [--field value ...]``"""
+    from .pretrain import Pretrain, pretrain
+
+    parser = Parser("turngym pretrain", "Make the embedded policy from nothing.")
+    add(parser, Pretrain)
+    settings = build(Pretrain, parser.parse(arguments))
+    _interruptible(lambda: pretrain(settings), settings.out)
+    return 0
+
+
+def demo_command(arguments: Sequence[str]) -> int:
+    """``turngym demo [--long] [--out DIR]``"""
+    from .demo import Demo, demo
+
+    parser = Parser(
+        "turngym demo", "Measure the embedded policy, train it on the web shop, measure it again."
+    )
+    add(parser, Demo)
+    settings = build(Demo, parser.parse(arguments))
+    _interruptible(lambda: demo(settings), settings.out)
+    return 0
+
+
+def controls_command(arguments: Sequence[str]) -> int:
+    """``turngym controls``"""
+    from .demo import Controls, controls
+
+    parser = Parser("turngym controls", "Run what the demo is compared with.")
+    add(parser, Controls)
+    settings = build(Controls, parser.parse(arguments))
+    _interruptible(lambda: controls(settings), settings.out)
+    return 0
+
+
+def envs_command(arguments: Sequence[str]) -> int:
+    """``turngym envs``"""
+    Parser("turngym envs", "List the ids that gymnasium.make takes.").parse(arguments)
+    print("\n".join(_environments()))
+    return 0
+
+
+def _environments() -> list[str]:
+    return sorted(name for name in gym.registry if name.startswith("turngym/"))
+
+
+def _resumable(folder: str, out_given: bool) -> str:
+    if out_given:
+        raise UsageError("give --out or --resume, not both: a resumed run goes on in its own folder")
+    if not Path(folder).is_dir():
+        raise UsageError(f"nothing to resume: {folder} is no folder")
+    return folder
+
+
+def _interruptible(job: Callable[[], object], out: str, hint: str = "") -> None:
+    """Do ``job``; when the user stops it, say what is left in the folder ``out`` that it writes to."""
+    try:
+        job()
+    except KeyboardInterrupt:
+        if Path(out).is_dir() and any(Path(out).iterdir()):
+            raise KeyboardInterrupt(f"what was done is saved in {out}{hint}") from None
+        raise
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "train": (train_command, "train by a recipe"),
+    "eval": (eval_command, "measure an agent in an environment"),
+    "pretrain": (pretrain_command, "make the embedded policy from nothing"),
+    "demo": (demo_command, "measure, train and measure again on the embedded web shop"),
+    "controls": (controls_command, "what the demo is compared with"),
+    "envs": (envs_command, "list the environments"),
+}

@@ -1,0 +1,47 @@
+"""Files that are whole or absent: written aside, flushed to the disk, then renamed."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from ..envs.errors import UsageError
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Put ``data`` at ``path`` at once, making its folder if needed.
+
+    A reader sees the old file or the new one, also after a crash. Raises UsageError when the disk is full or
+    the place cannot be written, and then leaves no stray file and the old one as it was.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except BaseException:  # a stop by the user leaves no stray file either
+            aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """``write_bytes`` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the rename itself; where a file system cannot, a crash may bring the old file back."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
