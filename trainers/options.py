@@ -47,10 +47,10 @@ def unknown(kind: str, name: str, known: Sequence[str], see: str = "") -> str:
 def add(parser: argparse.ArgumentParser, of: object) -> None:
     """Add an option to ``parser`` for each scalar field of ``of``, a dataclass or an instance of one.
 
-    Scalars are int, float, str, bool (``--name``, ``--no-name``), Literal of strings, tuples of any length but
-    of one such type (written with commas), and each of them or None (written ``none``); no other field gets an
-    option. ``metadata={"help": ...}`` is the help; the default shown is the instance's, or else the class's; a
-    field of a class without one is required.
+    Scalars are int, float, str, bool (``--name``, ``--no-name``), Literal of strings, tuples of any length
+    but of one such type (written with commas), and each of them or None (written ``none``); no other field gets
+    an option. ``metadata={"help": ...}`` is the help; the default shown is the instance's, or else the class's;
+    a field of a class without one is required.
     """
     for field, hint, reader in _scalars(of):
         default = _default(of, field)
