@@ -1,0 +1,132 @@
+"""One estimator: a recipe is a sum of terms, a credit, and how often to step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..envs import UsageError
+from .batch import Batch
+from .credit import Credit
+from .output import Output
+from .reductions import number, reach
+from .terms import PROXIMAL, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """How one batch becomes optimiser steps: at most ``epochs`` x ``minibatches``.
+
+    ``target_kl`` (nats a token, k3 to the behaviour policy) ends the update before a step that starts beyond
+    it; ``grad_clip`` bounds the gradient's norm. Raises UsageError for values that would do nothing.
+    """
+
+    epochs: int = 1
+    minibatches: int = 1
+    target_kl: float | None = None
+    grad_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.minibatches < 1:
+            raise UsageError(f"{self}: epochs and minibatches must be at least 1")
+        if any(limit is not None and not limit > 0 for limit in (self.target_kl, self.grad_clip)):
+            raise UsageError(f"{self}: target_kl and grad_clip must be above 0, or None")
+        if self.target_kl is not None and self.epochs * self.minibatches == 1:
+            raise UsageError(f"{self}: target_kl ends an update early, and one of a single step has no early end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An algorithm, whole: what to descend, how to credit, how often to step, which policies to refer to.
+
+    Raises UsageError for a part that no term would read, and for a term that lacks its part (rule 9).
+    """
+
+    terms: tuple[Term, ...]
+    credit: Credit | None = None
+    update: Update = Update()
+    references: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [t.name for t in self.terms]
+        if not names or len(set(names)) < len(names):
+            raise UsageError(f"a recipe needs terms of different names; these are {names}")
+        credited = [t.name for t in self.terms if t.credited]
+        if credited and self.credit is None:
+            raise UsageError(f"terms {credited} read the advantage: give the recipe a credit")
+        if self.credit is not None and not credited:
+            raise UsageError(f"the credit {self.credit} is set, but no term of {names} reads the advantage")
+        if set(self.references) != self.read - {PROXIMAL}:
+            raise UsageError(
+                f"references are {sorted(self.references)}, but the terms read {sorted(self.read - {PROXIMAL})}"
+            )
+
+    @property
+    def read(self) -> set[str]:
+        """Names of all reference policies that the terms read, the proximal one among them."""
+        return {name for t in self.terms for name in t.reads}
+
+    @property
+    def sources(self) -> set[str]:
+        """Sources that some term reads."""
+        return {source for t in self.terms for source in t.rows}
+
+    def credited(self, batch: Batch) -> Batch:
+        """``batch`` with its advantage. Raises UsageError if it holds a source that no term reads."""
+        lost = set(batch.source) - self.sources
+        if lost:
+            raise UsageError(f"trajectories of source {sorted(lost)} would teach nothing: no term reads them")
+        return batch if self.credit is None else replace(batch, advantage=self.credit(batch, None))
+
+    def weighed(self, batch: Batch) -> Batch:
+        """``batch`` with every term's weights; ``batch`` is all that one optimiser step is to see."""
+        weights = {t.name: t.reduction(batch, batch.counted(t.rows)) for t in self.terms}
+        return replace(batch, weights=weights)
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Credited and weighed as one step."""
+        return self.weighed(self.credited(batch))
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Each term's scalar; the loss is their sum."""
+        return {t.name: t(output, batch) for t in self.terms}
+
+    def active(self, batch: Batch) -> Tensor:
+        """Bool [B]: the rows that a forward pass needs; all others have no gradient for any term."""
+        rows = torch.zeros_like(batch.owner, dtype=torch.bool)
+        for t in self.terms:
+            weighed = (t.weight(batch) != 0).any(1)
+            rows |= weighed & reach(kin(t, batch), (t.coefficient(batch) != 0).any(1))
+        return rows
+
+
+def kin(term: Term, batch: Batch) -> Tensor:
+    """Keys [B]: rows of one key must be seen together by ``term``."""
+    match term.scope:
+        case "token":
+            return torch.arange(len(batch.owner), device=batch.owner.device)
+        case "trajectory":
+            return batch.owner
+        case "group":
+            return batch.group[batch.owner]
+        case "batch":
+            return torch.zeros_like(batch.owner)
+
+
+def joint(terms: Sequence[Term], batch: Batch) -> list[Term]:
+    """The terms that cannot be computed row by row on ``batch``."""
+    return [t for t in terms if number(kin(t, batch))[0] < len(batch.owner)]
+
+
+def pushes(terms: Sequence[Term], logp: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """First of two passes (rule 5): the terms' values, and c = dL/dlogp [B, T] on the whole batch.
+
+    The gradient of sum(c * logp), added over any micro-batches, is that of the terms.
+    """
+    with torch.enable_grad():
+        leaf = logp.detach().requires_grad_()
+        output = Output.given(batch, leaf)
+        values = {t.name: t(output, batch) for t in terms}
+        (c,) = torch.autograd.grad(torch.stack(list(values.values())).sum(), leaf)
+    return {name: value.detach() for name, value in values.items()}, c

@@ -1,0 +1,172 @@
+"""The only room that holds weights: a batch becomes optimiser steps."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..envs import TurngymError, UsageError
+from .batch import Batch
+from .estimator import Recipe, joint, pushes
+from .output import Network, Output, log_probs, pack
+from .reductions import number
+from .tally import Tally, lag
+from .terms import PROXIMAL
+
+
+class Learner:
+    """Descends a recipe's loss on a causal language model, in place, on the model's own device.
+
+    Args:
+        model: a Hugging Face causal language model, or a module with the interface of ``CausalLM``. It stays
+            in eval mode, so that its log-probs are the sampler's (rule 6).
+        recipe: what to descend.
+        lr, betas, weight_decay: AdamW's.
+        micro_tokens: padded tokens of one forward and backward pass; bounds memory, changes no gradient.
+        references: frozen models of the policies that the recipe names.
+
+    Raises UsageError if the model is of another kind or a reference is missing or never read.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        weight_decay: float = 0.0,
+        micro_tokens: int = 4096,
+        references: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        self.model, self.recipe, self.micro_tokens, self.version = model, recipe, micro_tokens, 0
+        self.network = Network(model)
+        self.references = {name: Network(m) for name, m in (references or {}).items()}
+        if set(self.references) - set(recipe.references):
+            raise UsageError(
+                f"models {sorted(self.references)} are given, but the recipe refers to {recipe.references}"
+            )
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+
+    @property
+    def device(self) -> torch.device:
+        return self.parameters[0].device
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Learn from one batch: one optimiser step a minibatch and epoch; ``version`` grows by one.
+
+        Gives the loss by term and in all, ``grad_norm`` (before clipping), ``entropy`` (nats a token), ``kl``
+        (k3 to the behaviour policy, nats a token), ``clip_fraction``, ``tokens`` and ``rows`` learned from,
+        ``steps`` taken, and the lag a token. A batch without credit takes no step. Raises UsageError if the
+        recipe cannot use the batch, TurngymError if a gradient is not finite.
+        """
+        self.model.eval()
+        tally = Tally()
+        log = lag(batch, self.version)
+        credited = self.recipe.credited(batch).to(self.device)
+        # all references, the proximal policy among them, are read before the first step
+        parts = [self._referred(part) for part in self._minibatches(credited)]
+        for part in parts * self.recipe.update.epochs:
+            if not self._step(part, tally):
+                break
+        self.version += 1
+        return log | tally.read()
+
+    def log_probs(self, batch: Batch) -> Tensor:
+        """Log-probability [B, T] of each written token, at its row's temperature; no gradient."""
+        self.model.eval()
+        return log_probs(self.network, batch.to(self.device), self.micro_tokens)
+
+    def _minibatches(self, batch: Batch) -> Iterator[Batch]:
+        """The rows that need a pass, weighed within their minibatch; groups are never cut."""
+        count = self.recipe.update.minibatches
+        # group i goes to minibatch i mod count, each source dealt on its own
+        place = torch.zeros_like(batch.group)
+        for source in sorted(set(batch.source)):
+            chosen = torch.tensor([s == source for s in batch.source], device=self.device)
+            place[chosen] = number(batch.group[chosen])[1] % count
+        for i in range(count):
+            part = self.recipe.weighed(batch.select(place == i) if count > 1 else batch)
+            active = self.recipe.active(part)
+            if active.any():
+                yield part.take(active)
+
+    def _referred(self, batch: Batch) -> Batch:
+        """With the log-probs of every reference that the recipe reads and the batch does not bring."""
+        missing = sorted(self.recipe.read - set(batch.references))
+        found = dict(batch.references)
+        for name in missing:
+            network = self.network if name == PROXIMAL else self.references.get(name)
+            if network is None:
+                raise UsageError(f"no model for reference {name!r}: Learner(..., references={{{name!r}: model}})")
+            found[name] = log_probs(network, batch, self.micro_tokens)
+        return replace(batch, references=found)
+
+    def _step(self, batch: Batch, tally: Tally) -> bool:
+        """One optimiser step; false, and no step, if the policy has moved beyond the target KL."""
+        update, step = self.recipe.update, Tally()
+        self.optimizer.zero_grad()
+        self._backward(batch, step)
+        if update.target_kl is not None and step.read()["kl"] > update.target_kl:
+            return False
+        limit = float("inf") if update.grad_clip is None else update.grad_clip
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        if not bool(norm.isfinite()):
+            raise TurngymError(f"the gradient at version {self.version} is not finite; the weights are unchanged")
+        self.optimizer.step()
+        for name, value in step.sums.items():
+            tally.add(name, value)
+        tally.add("grad_norm", norm)
+        tally.steps += 1
+        return True
+
+    def _backward(self, batch: Batch, tally: Tally) -> None:
+        """Add the gradient of the recipe's loss, micro-batch by micro-batch."""
+        micro = pack(batch.lengths, self.micro_tokens)
+        late = joint(self.recipe.terms, batch) if len(micro) > 1 else []
+        c: Tensor | None = None
+        if late:
+            logp = log_probs(self.network, batch, self.micro_tokens)
+            values, c = pushes(late, logp, batch)
+            tally.losses(values)
+            for term in late:
+                tally.clipped(term, Output.given(batch, logp), batch)
+        for index in micro:
+            part = batch.take(index)
+            output = Output(self.network, part)
+            direct = {t.name: t(output, part) for t in self.recipe.terms if t not in late}
+            loss = sum(direct.values(), start=output.logp.new_zeros(()))
+            if c is not None:
+                loss = loss + (c[index, : part.ids.shape[1]] * output.logp).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            tally.losses(direct)
+            tally.measure(output, part)
+            tally.add("rows", torch.tensor(len(index)))
+            for term in self.recipe.terms:
+                if term not in late:
+                    tally.clipped(term, output, part)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Copies of the weights on the CPU, by name: what ``Weights.publish`` takes."""
+        for name, tensor in self.model.state_dict().items():
+            yield name, tensor.detach().to("cpu", copy=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimiser and version; the tensors are the live ones."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "version": self.version,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from ``state_dict``. Raises UsageError if it is another model's."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UsageError(f"the state is not one of this learner's: {error}") from error
+        self.version = int(state["version"])

@@ -1,0 +1,78 @@
+"""Parts of the surrogate: stabilisation masks, the unit whose ratio is taken, and the correction to mu."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..envs import UsageError
+from .batch import Batch
+from .output import Output
+from .reductions import by
+
+Mask = Callable[[Tensor, Tensor, Output], Tensor]
+"""(ratio [B, T], advantage [B, T], output) -> factor [B, T]; no gradient flows through it."""
+Unit = Callable[[Tensor, Batch], Tensor]
+"""(log ratio by token [B, T], batch) -> log ratio by unit [B, T]."""
+Correction = Callable[[Tensor, Batch], Tensor]
+"""(log pi_prox - log mu [B, T], batch) -> factor [B, T]."""
+
+
+def keep(ratio: Tensor, advantage: Tensor, output: Output) -> Tensor:
+    """No mask."""
+    return torch.ones_like(ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """PPO's clip as a mask: drop what has already moved past the trust region [1 - low, 1 + high].
+
+    The gradient is that of min(r A, clip(r) A) (arXiv 1707.06347, eq. 7); ``dual`` bounds the ratio where
+    A < 0 (arXiv 1912.09729, eq. 5).
+    """
+
+    low: float = 0.2
+    high: float = 0.2
+    dual: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.low <= 1 and self.high >= 0 and self.dual > 1):
+            raise UsageError(f"{self}: needs 0 <= low <= 1, high >= 0 and dual > 1")
+
+    def __call__(self, ratio: Tensor, advantage: Tensor, output: Output) -> Tensor:
+        good = ratio <= 1 + self.high
+        bad = (ratio >= 1 - self.low) & (ratio <= self.dual)
+        return torch.where(advantage > 0, good, bad).to(ratio)
+
+
+def token(log_ratio: Tensor, batch: Batch) -> Tensor:
+    """One ratio a token."""
+    return log_ratio
+
+
+def sequence(log_ratio: Tensor, batch: Batch) -> Tensor:
+    """One ratio a trajectory, the product over its tokens; rows of one trajectory belong together."""
+    total = by(batch.owner, (log_ratio * batch.loss_mask).sum(1), len(batch.reward))
+    return total[:, None].expand_as(log_ratio)
+
+
+def geometric(log_ratio: Tensor, batch: Batch) -> Tensor:
+    """One ratio a trajectory, the geometric mean over its tokens (GSPO, arXiv 2507.18071)."""
+    tokens = by(batch.owner, batch.loss_mask.sum(1).to(log_ratio), len(batch.reward)).clamp(min=1)
+    return sequence(log_ratio, batch) / tokens[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """min(pi_prox / mu, cap) a token: truncated importance sampling."""
+
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.cap > 0:
+            raise UsageError(f"{self}: the cap must be above 0")
+
+    def __call__(self, log_ratio: Tensor, batch: Batch) -> Tensor:
+        return log_ratio.exp().clamp(max=self.cap)

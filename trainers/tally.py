@@ -1,0 +1,80 @@
+"""What an update measured."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .output import Output
+from .rows import POLICY, UNKNOWN
+from .terms import Surrogate, Term
+
+
+class Tally:
+    """Sums over micro-batches, read once at the end so that a GPU is not waited for."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def add(self, name: str, value: Tensor) -> None:
+        value = value.detach().double()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def losses(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.add(f"loss/{name}", value)
+            self.add("loss", value)
+
+    @torch.no_grad()
+    def measure(self, output: Output, batch: Batch) -> None:
+        """Entropy and KL over sampled tokens; beside them the entropy over all written tokens."""
+        sampled = batch.written((POLICY,))
+        gap = (output.logp - batch.behaviour)[sampled]
+        self.add("tokens", batch.loss_mask.sum())
+        self.add("entropy", output.entropy.sum())
+        self.add("sampled", sampled.sum())
+        self.add("sampled_entropy", output.entropy[sampled].sum())
+        self.add("kl", (gap.exp() - 1 - gap).sum())
+
+    @torch.no_grad()
+    def clipped(self, term: Term, output: Output, batch: Batch) -> None:
+        """Tokens with credit, and those of them whose gradient the mask took."""
+        if isinstance(term, Surrogate):
+            pushed = term.coefficient(batch) != 0
+            self.add("credited", pushed.sum())
+            self.add("clipped", (pushed & (term.gate(output, batch) == 0)).sum())
+
+    def read(self) -> dict[str, float]:
+        """Losses and gradient norm a step; entropy, KL and clip fraction a token; tokens and rows in all.
+
+        The entropy is that of sampled tokens, or of demonstrations where nothing was sampled.
+        """
+        sums = {name: float(value) for name, value in self.sums.items()}
+        steps = max(self.steps, 1)
+        kind = ("sampled_entropy", "sampled") if sums.get("sampled") else ("entropy", "tokens")
+        out = {name: value / steps for name, value in sums.items() if name.startswith("loss")}
+        return out | {
+            "grad_norm": sums.get("grad_norm", 0.0) / steps,
+            "entropy": sums.get(kind[0], 0.0) / max(sums.get(kind[1], 0.0), 1.0),
+            "kl": sums.get("kl", 0.0) / max(sums.get("sampled", 0.0), 1.0),
+            "clip_fraction": sums.get("clipped", 0.0) / max(sums.get("credited", 0.0), 1.0),
+            "tokens": sums.get("tokens", 0.0),
+            "rows": sums.get("rows", 0.0),
+            "steps": float(self.steps),
+        }
+
+
+def lag(batch: Batch, version: int) -> dict[str, float]:
+    """Versions between writing and learning a sampled token: p50, p99 and max; empty if none is known."""
+    known = batch.versions[batch.written((POLICY,)) & (batch.versions != UNKNOWN)]
+    if not known.numel():
+        return {}
+    values = (version - known).double().sort().values
+    last = len(values) - 1
+    return {
+        "lag_p50": float(values[round(0.5 * last)]),
+        "lag_p99": float(values[round(0.99 * last)]),
+        "lag_max": float(values[last]),
+    }
