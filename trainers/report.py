@@ -96,9 +96,8 @@ def table(reports: Mapping[str, Report]) -> str:
     templates = _names(report.by_template for report in rows.values())
     below = [["template", *rows]]
     below += [[name, *(_cell(row.by_template.get(name)) for row in rows.values())] for name in templates]
-    parts = [_align(lines), _align(below)]
-    parts += [f"{name}: {_counts(row.outcomes)}" for name, row in rows.items() if row.failures]
-    return "\n\n".join(parts)
+    failed = [f"{name}: {_counts(row.outcomes)}" for name, row in rows.items() if row.failures]
+    return "\n\n".join(part for part in (_align(lines), _align(below), "\n".join(failed)) if part)
 
 
 def _split(name: str, whole: Report) -> dict[str, Report]:
