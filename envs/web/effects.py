@@ -6,6 +6,7 @@ from ..errors import ActionError
 from .grammar import ON_PAGE, Do, Go
 from .page import Element, Page
 
+AWAY = "that leads away from the site and is blocked"  # the error of leaving the episode's origin
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
@@ -22,7 +23,7 @@ def check(command: Do | Go, page: Page) -> Element | None:
         return None
     found = page.element(command.element or 0)
     if found is None:
-        raise ActionError(f"there is no element [{command.element}] on this page")
+        raise no_element(command)
     if command.action in ("Type", "Search") and found.kind != "textbox":
         raise ActionError(f"{command.action} wants a text box; {found.name} is a {found.kind}")
     if command.action == "Select Dropdown Option":
@@ -31,6 +32,11 @@ def check(command: Do | Go, page: Page) -> Element | None:
         if command.argument not in found.options:
             raise ActionError(f"{found.name} has no option {command.argument}")
     return found
+
+
+def no_element(command: Do) -> ActionError:
+    """The error of a number that is not, or no longer, on the page."""
+    return ActionError(f"there is no element [{command.element}] on this page")
 
 
 def no_page(command: Go) -> ActionError:

@@ -1,0 +1,162 @@
+// Runs in an isolated world of every document: page scripts can neither see nor change it.
+// page() is the walk that document.py does without a browser; act() carries out one action.
+globalThis.turngym = (() => {
+  "use strict";
+  const SKIPPED = new Set(["script", "style", "template", "noscript", "head"]);
+  const TEXTBOXES = new Set(["text", "search", "number"]);
+  // What Python's str.split takes for white space, so that both walks collapse the same characters.
+  const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
+  let nodes = []; // the elements of the last walk; number n is nodes[n - 1]
+
+  const words = (text) => text.replace(SPACE, " ").replace(/^ | $/g, "");
+  const kind = (node) => (node.getAttribute("type") || "text").toLowerCase();
+
+  function label(node) {
+    let named = node.getAttribute("aria-label");
+    if (named === null && node.id) {
+      const labels = document.getElementsByTagName("label");
+      named = Array.from(labels).find((l) => l.htmlFor === node.id)?.textContent;
+    }
+    return words(named || "");
+  }
+
+  function select(node) {
+    const options = Array.from(node.options);
+    const shown = options[node.selectedIndex];
+    const value = shown ? words(shown.textContent) : "";
+    return ["select", label(node), value, options.map((o) => words(o.textContent))];
+  }
+
+  // [kind, text, value, options] of an element that can be acted on, else null.
+  function element(node) {
+    switch (node.localName) {
+      case "a":
+        return ["link", words(node.textContent), "", []];
+      case "button":
+        return ["button", words(node.textContent), "", []];
+      case "textarea":
+        return ["textbox", label(node), node.value, []];
+      case "select":
+        return select(node);
+    }
+    if (kind(node) === "submit") return ["button", words(node.getAttribute("value") || ""), "", []];
+    if (TEXTBOXES.has(kind(node))) return ["textbox", label(node), node.value, []];
+    return null;
+  }
+
+  const control = (node) =>
+    ["button", "select", "textarea", "input"].includes(node.localName) ||
+    (node.localName === "a" && node.hasAttribute("href"));
+
+  function* visible(parent) {
+    for (let node = parent.firstChild; node; node = node.nextSibling) {
+      if (node.nodeType === Node.TEXT_NODE) yield node;
+      if (node.nodeType !== Node.ELEMENT_NODE) continue;
+      if (SKIPPED.has(node.localName) || node.hasAttribute("hidden")) continue;
+      if (control(node)) yield node;
+      else if (!(node.localName === "label" && node.hasAttribute("for"))) yield* visible(node);
+    }
+  }
+
+  function page() {
+    const blocks = [];
+    let run = [];
+    const flush = () => {
+      const text = words(run.join(" "));
+      if (text) blocks.push(text);
+      run = [];
+    };
+    nodes = [];
+    for (const node of document.body ? visible(document.body) : []) {
+      if (node.nodeType === Node.TEXT_NODE) {
+        run.push(node.data);
+        continue;
+      }
+      const found = node.hasAttribute("disabled") ? null : element(node);
+      if (!found) continue;
+      flush();
+      nodes.push(node);
+      blocks.push(found);
+    }
+    flush();
+    const path = location.href.slice(location.origin.length).split("#")[0];
+    return { origin: location.origin, title: words(document.title), path, blocks };
+  }
+
+  const fire = (node, ...names) =>
+    names.forEach((name) => node.dispatchEvent(new Event(name, { bubbles: true })));
+
+  // Nothing of a submission may open a window; and the server judges the fields, because the bubble of the
+  // browser's own validation is no part of the page, so that nobody would learn why nothing happened.
+  function unhinder(form) {
+    if (!form) return;
+    form.removeAttribute("target");
+    form.noValidate = true;
+  }
+
+  function click(node) {
+    if (node.localName === "a") {
+      if (node.protocol !== "javascript:" && node.origin !== location.origin) return "away";
+      node.removeAttribute("target");
+    } else if (node.form) {
+      node.removeAttribute("formtarget");
+      unhinder(node.form);
+    }
+    if (node.localName === "textarea" || (node.localName === "input" && kind(node) !== "submit")) node.focus();
+    node.click();
+    return "done";
+  }
+
+  function fill(node, text) {
+    node.focus();
+    node.value = text;
+    fire(node, "input", "change");
+    return "done";
+  }
+
+  function choose(node, text) {
+    node.selectedIndex = Array.from(node.options).findIndex((o) => words(o.textContent) === text);
+    fire(node, "input", "change");
+    return "done";
+  }
+
+  // The Enter key in the focused text box: the page's own handlers first, then implicit submission.
+  function enter() {
+    const node = document.activeElement;
+    if (!node || !nodes.includes(node) || !(node.localName === "textarea" || node.localName === "input"))
+      return "done";
+    const key = (name) =>
+      node.dispatchEvent(
+        new KeyboardEvent(name, { key: "Enter", code: "Enter", keyCode: 13, bubbles: true, cancelable: true }),
+      );
+    const wanted = key("keydown") && key("keypress");
+    key("keyup");
+    if (!wanted || !node.form) return "done";
+    unhinder(node.form);
+    const button = Array.from(node.form.elements).find((e) => e.type === "submit");
+    if (button) button.click(); // which does nothing when it is disabled, as the standard has it
+    else node.form.requestSubmit();
+    return "done";
+  }
+
+  function act(action, index, argument) {
+    const node = nodes[index - 1];
+    if (index && !node?.isConnected) return "gone";
+    switch (action) {
+      case "Click":
+        return click(node);
+      case "Type":
+        return fill(node, argument);
+      case "Search":
+        fill(node, argument);
+        return enter();
+      case "Select Dropdown Option":
+        return choose(node, argument);
+      case "Press Enter":
+        return enter();
+    }
+    return "done";
+  }
+
+  return { act, page };
+})();
