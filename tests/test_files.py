@@ -1,0 +1,58 @@
+"""Atomic files: whole or absent, and no stray file whatever goes wrong."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from turngym.envs import UsageError
+from turngym.trainers.files import write_bytes, write_text
+
+
+def test_text_and_bytes_arrive_and_the_folder_is_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.json", "größer\n")
+    write_bytes(str(tmp_path / "c.bin"), b"\x00\xff")
+    assert (tmp_path / "a" / "b.json").read_bytes() == "größer\n".encode()
+    assert (tmp_path / "c.bin").read_bytes() == b"\x00\xff"
+
+
+def test_an_old_file_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old and long")
+    write_text(tmp_path / "a", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "new")]
+
+
+def test_a_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "ours", "")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"^cannot write .*a: No space left on device$"):
+        write_text(tmp_path / "a", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_stop_leaves_no_stray_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*names: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "a", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a", tmp_path):
+        with pytest.raises(UsageError, match="^cannot write "):
+            write_text(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
