@@ -1,0 +1,94 @@
+"""Advantages equal their closed forms; failures and demonstrations are in no statistic."""
+
+import statistics
+
+import pytest
+import torch
+
+from turngym.agents import Action, Call, Request, Sample, Turn
+from turngym.envs import UsageError
+from turngym.trainers.batch import collate
+from turngym.trainers.credit import GroupMean, GroupNorm, LeaveOneOut
+from turngym.trainers.rollout import Trajectory
+
+ALL = [GroupMean(), GroupNorm(), GroupNorm(ddof=0, eps=0.0), LeaveOneOut()]
+
+
+def play(group, member, reward, rows=1, outcome="terminated", source="policy"):
+    turns = [
+        Turn((), Action("", (Call("p", Request((1, i)), Sample((2,), (-1.0,), (0,), "stop")),)), 0.0)
+        for i in range(rows)
+    ]
+    turns[-1] = Turn((), turns[-1].action, reward)
+    return Trajectory(f"{group}.{member}", "t", 0, group, member, tuple(turns), (), outcome, source=source)
+
+
+def advantages(credit, played):
+    """One number a trajectory, after checking that all its written tokens share it."""
+    batch = collate(played).to(dtype=torch.float64)
+    advantage = credit(batch, None)
+    assert not advantage[~batch.loss_mask].any()
+    out = []
+    for n in range(len(played)):
+        (value,) = set(advantage[batch.owner == n][batch.loss_mask[batch.owner == n]].tolist())
+        out.append(value)
+    return out
+
+
+REWARDS = [1.0, 0.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("credit", "closed"),
+    [
+        (GroupMean(), lambda r: [x - statistics.mean(r) for x in r]),
+        (GroupNorm(), lambda r: [(x - statistics.mean(r)) / (statistics.stdev(r) + 1e-4) for x in r]),
+        (GroupNorm(0, 1e-6), lambda r: [(x - statistics.mean(r)) / (statistics.pstdev(r) + 1e-6) for x in r]),
+        (LeaveOneOut(), lambda r: [x - (sum(r) - x) / (len(r) - 1) for x in r]),
+    ],
+)
+def test_closed_forms_by_group(credit, closed) -> None:
+    other = [3.0, 1.0]
+    played = [play(5, m, r) for m, r in enumerate(REWARDS)] + [play(7, m, r) for m, r in enumerate(other)]
+    assert advantages(credit, played) == pytest.approx(closed(REWARDS) + closed(other), rel=1e-9)
+
+
+@pytest.mark.parametrize("credit", ALL)
+@pytest.mark.parametrize("reward", [10.1, 0.9, 1 / 3, 0.0, -1e9])
+def test_equal_rewards_give_exactly_zero(credit, reward) -> None:
+    assert advantages(credit, [play(0, m, reward) for m in range(7)]) == [0.0] * 7
+
+
+@pytest.mark.parametrize("credit", ALL)
+def test_a_group_of_one_gives_exactly_zero(credit) -> None:
+    assert advantages(credit, [play(0, 0, 4.0), play(1, 0, -2.0)]) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("credit", ALL)
+def test_failures_and_demonstrations_leave_the_statistics(credit) -> None:
+    clean = [play(0, m, r) for m, r in enumerate(REWARDS)]
+    dirt = [play(0, 8, 0.0, outcome="env_error"), play(0, 9, 100.0, source="demonstration")]
+    assert advantages(credit, clean + dirt) == [*advantages(credit, clean), 0.0, 0.0]
+
+
+@pytest.mark.parametrize("credit", ALL)
+def test_a_group_that_a_failure_leaves_with_one_gives_zero(credit) -> None:
+    assert advantages(credit, [play(0, 0, 1.0), play(0, 1, 0.0, outcome="timeout")]) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("credit", ALL)
+def test_truncated_episodes_are_scored(credit) -> None:
+    played = [play(0, m, r, outcome="truncated") for m, r in enumerate(REWARDS)]
+    assert advantages(credit, played) == advantages(credit, [play(0, m, r) for m, r in enumerate(REWARDS)])
+
+
+@pytest.mark.parametrize("credit", ALL)
+def test_statistics_are_by_trajectory_not_by_row(credit) -> None:
+    many = [play(0, m, r, rows=1 + 3 * m) for m, r in enumerate(REWARDS)]
+    assert advantages(credit, many) == advantages(credit, [play(0, m, r) for m, r in enumerate(REWARDS)])
+
+
+def test_parameters_out_of_range_are_refused() -> None:
+    for bad in ({"ddof": 2}, {"eps": -1.0}):
+        with pytest.raises(UsageError):
+            GroupNorm(**bad)
