@@ -34,7 +34,6 @@ class BrowserEngine:
         self._context: BrowserContext | None = None
         self._tab: Tab | None = None
         self._token = ""
-        self._page: Page | None = None
 
     def open(self, make: Callable[[], Site], path: str) -> Page:
         """As Engine.open; raises UsageError when there is no browser to run."""
@@ -45,27 +44,27 @@ class BrowserEngine:
         self._token, origin = _sites.open(make)
         try:
             self._tab = self._run(self._enter(origin))
-            self._page = self._run(self._tab.guard(self._tab.visit(path)))
+            self._run(self._tab.guard(self._tab.visit(path)))
         except BaseException:
             self._leave()
             raise
-        return self._page
+        return self._tab.page
 
     def act(self, command: Do | Go) -> Page:
-        tab, page = self._now()
-        check(command, page)
+        tab = self._now()
+        check(command, tab.page)
         try:
-            self._page = self._run(tab.guard(tab.go(command) if isinstance(command, Go) else tab.act(command)))
+            self._run(tab.guard(tab.go(command) if isinstance(command, Go) else tab.act(command)))
         except (Deadline, EnvError):
-            self._page = None  # nobody knows what the page is now
+            self._tab = None  # nobody knows what the page is now
             raise
-        return self._page
+        return tab.page
 
     def query(self, ask: Callable[[Any], T]) -> T:
         return _sites.call(self._token, ask)
 
     def screenshot(self) -> bytes:
-        tab, _ = self._now()
+        tab = self._now()
         return self._run(tab.guard(tab.png()))
 
     def close(self) -> None:
@@ -87,15 +86,15 @@ class BrowserEngine:
         )
         return await Tab.create(self._context, origin)
 
-    def _now(self) -> tuple[Tab, Page]:
-        if self._tab is None or self._page is None:
+    def _now(self) -> Tab:
+        if self._tab is None:
             raise EnvError("no page is open: the engine was not opened, or failed since")
-        return self._tab, self._page
+        return self._tab
 
     def _leave(self) -> None:
         """Close the episode's context and site."""
         context, token = self._context, self._token
-        self._context, self._tab, self._page, self._token = None, None, None, ""
+        self._context, self._tab, self._token = None, None, ""
         try:
             if context and self._browser and self._browser.alive:
                 self._run(context.close())

@@ -33,11 +33,11 @@ class Tab:
 
     def __init__(self, session: CDPSession, frame: str, origin: str) -> None:
         self._session, self._frame, self._origin = session, frame, origin
+        self.page = Page("", "", ())  # as last seen
         self._asked = False  # a navigation was asked for since the last ``_expect``
         self._started, self._stopped = asyncio.Event(), asyncio.Event()
         self._world, self._ready = "", asyncio.Event()  # the unique id of the document's isolated world
         self._listen("Page.frameRequestedNavigation", self._on_asked)
-        self._listen("Page.frameScheduledNavigation", self._on_asked)
         self._listen("Page.frameStartedNavigating", self._on_started)
         self._listen("Page.frameStoppedLoading", self._on_stopped)
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -75,19 +75,20 @@ class Tab:
         finally:
             task.cancel()
 
-    async def visit(self, path: str) -> Page:
+    async def visit(self, path: str) -> None:
         """Show ``path`` of the origin, and forget the history."""
         await self._navigate(self._origin + path)
         await self._session.send("Page.resetNavigationHistory")
-        return await self._shown()
+        await self._show()
 
-    async def act(self, command: Do) -> Page:
+    async def act(self, command: Do) -> None:
         """Carry out a command that ``effects.check`` let pass."""
         call = f"turngym.act({json.dumps([command.action, command.element, command.argument])[1:-1]})"
         if command.action not in _LEADING:
             done, seen = await self._evaluate(f"[{call}, turngym.page()]")
             _must(done, command)
-            return _page(seen)
+            self.page = _page(seen)
+            return
         self._expect()
         try:
             _must(await self._evaluate(call), command)
@@ -96,37 +97,42 @@ class Tab:
                 raise
             self._asked = True  # the new page came before the answer
         await self._settle()
-        return await self._shown()
+        await self._show()
 
-    async def go(self, command: Go) -> Page:
+    async def go(self, command: Go) -> None:
         """One page back or forward; raises ActionError at the end of the history."""
         at, entries = await self._history()
         to = at + (1 if command.forward else -1)
-        if not 0 <= to < len(entries):
+        if not 0 <= to < len(entries) or not self._own(entries[to]["url"]):
             raise no_page(command)
         await self._enter(entries[to])
-        return await self._shown()
+        await self._show()
 
     async def png(self) -> bytes:
         """The visible part of the page."""
         shot = await self._session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
         return base64.b64decode(shot["data"])
 
-    async def _shown(self) -> Page:
-        """The page as it is now, after any detour to a page that the browser made itself is undone."""
+    async def _show(self) -> None:
+        """See the page as it is now; a page that the browser made itself is left again."""
         seen = await self._look()
-        if seen["origin"] == self._origin:
-            return _page(seen)
-        at, entries = await self._history()
-        url = entries[at]["url"]
-        if url.startswith(self._origin + "/"):
-            # The answer to a POST is not kept (no-store), and asking to send it again needs a person: GET it.
-            await self._navigate(url)
-            return _page(await self._look())
-        if at == 0:
-            raise EnvError(f"the page left its site for {url}")
-        await self._enter(entries[at - 1])
-        raise ActionError(AWAY)
+        if seen["origin"] != self._origin:
+            at, entries = await self._history()
+            url = entries[at]["url"]
+            if self._own(url):
+                # The answer to a POST is not kept (no-store), and asking to send it again needs a person: GET it.
+                await self._navigate(url)
+            elif at:
+                await self._enter(entries[at - 1])
+                self.page = _page(await self._look())
+                raise ActionError(AWAY)
+            seen = await self._look()
+        if seen["origin"] != self._origin:
+            raise EnvError(f"the page left its site for {seen['origin']}")
+        self.page = _page(seen)
+
+    def _own(self, url: str) -> bool:
+        return url.startswith(self._origin + "/")
 
     async def _look(self) -> dict[str, Any]:
         for _ in range(_REDONE):
