@@ -15,7 +15,7 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     the place cannot be written, and then leaves no stray file and the old one as it was.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

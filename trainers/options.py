@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 def unknown(kind: str, name: str, known: Sequence[str], see: str = "") -> str:
     """One line: ``name`` is unknown, and the nearest known name, or where to see them, or all of them."""
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
     if near:
         return f"unknown {kind} {name}; did you mean {near[0]}?"
     return f"unknown {kind} {name}; " + (f"see {see}" if see else f"known: {', '.join(known)}")
