@@ -1,6 +1,7 @@
 """The only room that holds weights: a batch becomes optimiser steps."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -166,7 +167,8 @@ class Learner:
         """Resume from ``state_dict``. Raises UsageError if it is another model's."""
         try:
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            # a copy: the optimiser would keep, and change, the very tensors of the state
+            self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         except (KeyError, RuntimeError, ValueError) as error:
             raise UsageError(f"the state is not one of this learner's: {error}") from error
         self.version = int(state["version"])
