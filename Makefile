@@ -3,7 +3,6 @@
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-CHROMIUM = $(BIN)/python -m turngym.envs.web.chromium
 MODERN = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(MODERN)' 2>/dev/null && { echo $$p; break; }; done)
@@ -55,11 +54,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.installed
-	@echo "looking for Chromium ..."
-	@$(CHROMIUM) 2>/dev/null || { \
-		echo "installing Chromium ..."; \
-		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
-			apt-get install -y -qq chromium-headless-shell >/dev/null; } || \
-		$(BIN)/playwright install --only-shell chromium || true; \
-		$(CHROMIUM); }
+	@echo "finding or installing Chromium ..."
+	@$(BIN)/python -m turngym.envs.web.chromium
 	@touch $@

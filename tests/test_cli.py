@@ -132,7 +132,7 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
         ),
         ("eval", "the following arguments are required: --env (see turngym eval --help)"),
         ("eval --env turngym/WebShop-v1", "unknown environment turngym/WebShop-v1; did you mean turngym/WebShop-v0?"),
-        ("eval --env turngym/WebShop-v0 --json .", "cannot write .: Is a directory"),
+        ("eval --env turngym/WebShop-v0 --json /dev/null/a", "cannot write /dev/null/a: Not a directory"),
         ("demo --lnog", "unknown option --lnog; did you mean --long?"),
         ("envs please", "unexpected argument 'please' (see turngym envs --help)"),
     ],

@@ -17,7 +17,8 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     path = Path(path)
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "xb") as file:
                 file.write(data)
