@@ -2,7 +2,7 @@
 
 VENV = .venv
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 MODERN = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(MODERN)' 2>/dev/null && { echo $$p; break; }; done)

@@ -24,8 +24,6 @@ BLOCK = re.compile(r"^```(console|bash|python)\n(.*?)^```$", re.MULTILINE | re.D
 EXEMPT = re.compile(
     r"make( (demo|test|install|demo-long|controls))?( [A-Z_]+=\S+)*|git clone .*|cd turngym|(\S*\b)?pip3? install .*"
 )
-    r"(make( (demo|test|install|demo-long|controls))?|git clone .*|cd turngym|(.*\b)?pip3? install .*)$"
-)
 SECONDS = 600  # a command that hangs is an error
 
 
