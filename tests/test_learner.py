@@ -136,7 +136,8 @@ def test_any_module_with_the_interface_learns() -> None:
     for _ in range(30):
         last = learner.update(shown)
     assert first["loss"] == pytest.approx(torch.tensor(32.0).log().item())
-    assert last["loss"] < 0.1 and learner.version == 31
+    assert last["loss"] < 0.5, "what is left is a prompt that ends in 7, itself a token with a successor"
+    assert learner.version == 31
 
 
 def test_the_head_runs_at_written_tokens_only() -> None:
