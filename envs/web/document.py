@@ -1,6 +1,7 @@
 """HTML to Page by lexbor: the walk that observe.js does in a browser, and what forms send."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode, urljoin
 
@@ -10,6 +11,8 @@ from .effects import kept
 from .page import Block, Element, Page
 
 _SKIPPED = {"script", "style", "template", "noscript", "head"}
+_MUTE = {"button", "reset", "image", "file"}
+_LINE = re.compile(r"\r\n|\r|\n")
 _TEXTBOX_TYPES = {"text", "search", "number"}
 
 
@@ -30,7 +33,7 @@ class Document:
         self._tree = LexborHTMLParser(html)  # its nodes live as long as it does
         self._nodes: list[LexborNode] = []
         title = self._tree.css_first("title")
-        path = "/" + url.split("/", 3)[3] if url.count("/") > 2 else "/"
+        path = "/" + url.split("#")[0].split("/", 3)[3]
         self.page = Page(_words(title.text()) if title else "", path, tuple(self._walk()))
         self.focused: int | None = None
 
@@ -44,9 +47,7 @@ class Document:
             tag = "textarea" if node.tag == "textarea" else node.attributes.get("type") or "text"
             value = kept(tag, value)
         changed = replace(element, value=value)
-        blocks = tuple(
-            changed if isinstance(b, Element) and b.id == element.id else b for b in self.page.blocks
-        )
+        blocks = tuple(changed if isinstance(b, Element) and b.id == element.id else b for b in self.page.blocks)
         self.page = replace(self.page, blocks=blocks)
 
     def submission(self, element: Element) -> Submission | None:
@@ -54,25 +55,21 @@ class Document:
         form = _ancestor(self.node(element), "form")
         if form is None:
             return None
-        inside = [e for e in self.page.elements if _ancestor(self.node(e), "form") == form]
-        submitter = (
-            element if element.kind == "button" else next((e for e in inside if e.kind == "button"), None)
-        )
-        now = {self.node(e).mem_id: e for e in inside}
+        controls = form.css("input, select, textarea, button")
+        buttons = [self.node(element)] if element.kind == "button" else [n for n in controls if _submits(n)]
+        if buttons and ("disabled" in buttons[0].attributes or not _submits(buttons[0])):
+            return None  # a disabled default button forbids implicit submission
+        sender = buttons[0].mem_id if buttons else None
+        shown = {self.node(e).mem_id: e for e in self.page.elements}
         fields = list[tuple[str, str]]()
-        for node in form.css("input, select, textarea, button"):
-            name, shown = node.attributes.get("name"), now.get(node.mem_id)
-            if not name or "disabled" in node.attributes:
-                continue
-            if shown is None:
-                fields += [(name, node.attributes.get("value") or "")] if _type(node) == "hidden" else []
-            elif shown.kind != "button":
-                fields.append((name, _sent(node, shown)))
-            elif shown == submitter:
-                fields.append((name, node.attributes.get("value") or ""))
+        for node in controls:
+            name, id = node.attributes.get("name"), node.mem_id
+            value = _value(node, shown.get(id), sender=id == sender)
+            if name and value is not None and "disabled" not in node.attributes:
+                fields.append((name, value))
         method = (form.attributes.get("method") or "get").lower()
-        target = urljoin(self.url, form.attributes.get("action") or self.url)
-        return Submission(method, target.split("?")[0] if method == "get" else target, urlencode(fields))
+        target = join(self.url, form.attributes.get("action") or "").split("#")[0]
+        return Submission(method, target.split("?")[0] if method == "get" else target, encode(fields))
 
     def _walk(self) -> Iterator[Block]:
         body, words = self._tree.body, list[str]()
@@ -120,6 +117,27 @@ class Document:
         return _words(named or "")
 
 
+def join(base: str, target: str) -> str:
+    """The absolute URL of ``target``, "" when it is none; unlike urllib's, an empty query stays one."""
+    front, mark, part = target.strip().partition("#")
+    path, question, query = front.partition("?")
+    here = base.split("#")[0]
+    if path:
+        try:
+            here = urljoin(here, path)
+        except ValueError:
+            return ""
+    elif question:
+        here = here.split("?")[0]
+    return here + question + query + mark + part
+
+
+def encode(fields: Sequence[tuple[str, str]]) -> str:
+    """``fields`` urlencoded as browsers do it: lines end with CR LF, ``~`` is escaped and ``*`` is not."""
+    lines = [(_LINE.sub("\r\n", name), _LINE.sub("\r\n", value)) for name, value in fields]
+    return urlencode(lines, safe="*").replace("~", "%7E")
+
+
 def _visible(parent: LexborNode) -> Iterator[LexborNode]:
     """Text nodes and elements in document order, without what is hidden and without the inside of controls."""
     node = parent.first_child
@@ -142,13 +160,30 @@ def _ancestor(node: LexborNode, tag: str) -> LexborNode | None:
     return up
 
 
-def _sent(node: LexborNode, shown: Element) -> str:
-    if shown.kind == "select":
-        for option in node.css("option"):
-            if _words(option.text()) == shown.value:
-                value = option.attributes.get("value")
-                return shown.value if value is None else value
-    return shown.value
+def _value(node: LexborNode, shown: Element | None, *, sender: bool) -> str | None:
+    """What a control sends, None when nothing; ``shown`` is what the page shows of it, if anything."""
+    attributes, type = node.attributes, _type(node)
+    if _submits(node):
+        return attributes.get("value") or "" if sender else None
+    if node.tag == "select":
+        options = node.css("option")
+        chosen = [o for o in options if "selected" in o.attributes] or options[:1]
+        if shown:
+            chosen = [o for o in options if _words(o.text()) == shown.value][:1]
+        value = chosen[-1].attributes.get("value") if chosen else None
+        return value if value is not None or not chosen else _words(chosen[-1].text())
+    if shown and shown.kind == "textbox":
+        return shown.value
+    if node.tag == "textarea":
+        return node.text()
+    if type in ("checkbox", "radio"):
+        return (attributes.get("value") or "on") if "checked" in attributes else None
+    return None if type in _MUTE or node.tag == "button" else attributes.get("value") or ""
+
+
+def _submits(node: LexborNode) -> bool:
+    type = (node.attributes.get("type") or "submit").lower() if node.tag == "button" else _type(node)
+    return node.tag in ("button", "input") and type == "submit"
 
 
 def _type(node: LexborNode) -> str:

@@ -6,6 +6,7 @@ globalThis.turngym = (() => {
   const TEXTBOXES = new Set(["text", "search", "number"]);
   // What Python's str.split takes for white space, so that both walks collapse the same characters.
   const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
+  const controls = Object.getOwnPropertyDescriptor(HTMLFormElement.prototype, "elements").get;
   let nodes = []; // the elements of the last walk; number n is nodes[n - 1]
 
   const words = (text) => text.replace(SPACE, " ").replace(/^ | $/g, "");
@@ -86,23 +87,32 @@ globalThis.turngym = (() => {
   const fire = (node, ...names) =>
     names.forEach((name) => node.dispatchEvent(new Event(name, { bubbles: true })));
 
+  // Whether the form would submit to another origin. Its attributes are read as attributes, because a control
+  // named "action" or "elements" hides the property of that name.
+  function leads(form, button) {
+    const action = button?.getAttribute("formaction") || form.getAttribute("action") || location.href;
+    return URL.canParse(action, document.baseURI) && new URL(action, document.baseURI).origin === location.origin;
+  }
+
   // Nothing of a submission may open a window; and the server judges the fields, because the bubble of the
   // browser's own validation is no part of the page, so that nobody would learn why nothing happened.
-  function unhinder(form) {
-    if (!form) return;
+  function submit(form, button) {
+    if (!leads(form, button)) return "away";
     form.removeAttribute("target");
-    form.noValidate = true;
+    form.setAttribute("novalidate", "");
+    button?.removeAttribute("formtarget");
+    if (button) button.click(); // which does nothing when it is disabled, as the standard has it
+    else HTMLFormElement.prototype.requestSubmit.call(form);
+    return "done";
   }
 
   function click(node) {
     if (node.localName === "a") {
       if (node.protocol !== "javascript:" && node.origin !== location.origin) return "away";
       node.removeAttribute("target");
-    } else if (node.form) {
-      node.removeAttribute("formtarget");
-      unhinder(node.form);
     }
-    if (node.localName === "textarea" || (node.localName === "input" && kind(node) !== "submit")) node.focus();
+    if (node.type === "submit" && node.form) return submit(node.form, node);
+    if (node.localName === "textarea" || node.localName === "input") node.focus();
     node.click();
     return "done";
   }
@@ -132,11 +142,7 @@ globalThis.turngym = (() => {
     const wanted = key("keydown") && key("keypress");
     key("keyup");
     if (!wanted || !node.form) return "done";
-    unhinder(node.form);
-    const button = Array.from(node.form.elements).find((e) => e.type === "submit");
-    if (button) button.click(); // which does nothing when it is disabled, as the standard has it
-    else node.form.requestSubmit();
-    return "done";
+    return submit(node.form, Array.from(controls.call(node.form)).find((e) => e.type === "submit"));
   }
 
   function act(action, index, argument) {

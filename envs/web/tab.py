@@ -115,21 +115,23 @@ class Tab:
 
     async def _show(self) -> None:
         """See the page as it is now; a page that the browser made itself is left again."""
-        seen = await self._look()
-        if seen["origin"] != self._origin:
-            at, entries = await self._history()
-            url = entries[at]["url"]
-            if self._own(url):
-                # The answer to a POST is not kept (no-store), and asking to send it again needs a person: GET it.
-                await self._navigate(url)
-            elif at:
-                await self._enter(entries[at - 1])
-                self.page = _page(await self._look())
-                raise ActionError(AWAY)
+        away = False
+        for _ in range(_REDONE):
             seen = await self._look()
-        if seen["origin"] != self._origin:
+            if seen["origin"] == self._origin:
+                break
+            at, entries = await self._history()
+            if self._own(entries[at]["url"]):
+                # The answer to a POST is not kept (no-store), and asking to send it again needs a person: GET it.
+                await self._navigate(entries[at]["url"])
+            elif at:
+                away = True
+                await self._enter(entries[at - 1])
+        else:
             raise EnvError(f"the page left its site for {seen['origin']}")
         self.page = _page(seen)
+        if away:
+            raise ActionError(AWAY)
 
     def _own(self, url: str) -> bool:
         return url.startswith(self._origin + "/")
