@@ -11,7 +11,7 @@ from turngym.agents import Action, Call, Request, Sample, Turn
 from turngym.envs import UsageError
 from turngym.trainers.batch import Batch, collate
 from turngym.trainers.credit import GroupMean, GroupNorm
-from turngym.trainers.estimator import Recipe, Update, joint, pushes
+from turngym.trainers.estimator import Recipe, joint, pushes
 from turngym.trainers.masks import Clip, Truncate, geometric, keep, sequence
 from turngym.trainers.output import Output
 from turngym.trainers.recipes import clone, m_grpo
@@ -257,13 +257,3 @@ def test_references_and_sources_must_be_read(batch) -> None:
     with pytest.raises(UsageError, match="no term reads"):
         Recipe(terms=(Surrogate(),), credit=GroupMean()).prepared(batch)
     assert KL(reference="start", scale=2.0).reads == ("start",)
-
-
-def test_updates_that_would_do_nothing_are_refused() -> None:
-    for bad in ({"epochs": 0}, {"minibatches": 0}, {"grad_clip": 0.0}, {"target_kl": 0.1}):
-        with pytest.raises(UsageError):
-            Update(**bad)
-    with pytest.raises(UsageError):
-        Clip(low=2.0)
-    with pytest.raises(UsageError):
-        Truncate(0.0)

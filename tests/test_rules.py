@@ -1,6 +1,7 @@
 """The design's rules that live in the trainer, as properties of random trajectories.
 
-Rule 7, bounded staleness, is simulated in test_admission.py; rules 8 and 10 belong to the loop.
+Rule 7, bounded staleness, is simulated in test_admission.py, rule 9 is in test_recipe.py, and rules 8 and 10
+belong to the loop.
 """
 
 from dataclasses import dataclass, replace
@@ -15,17 +16,17 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from turngym.agents import Action, Call, Request, Sample, Turn
 from turngym.envs import UsageError
-from turngym.trainers.batch import Batch, collate
+from turngym.trainers.batch import collate
 from turngym.trainers.credit import GroupMean, GroupNorm, LeaveOneOut
 from turngym.trainers.estimator import Recipe, Update
 from turngym.trainers.learner import Learner
-from turngym.trainers.masks import Clip, Truncate, geometric, sequence
+from turngym.trainers.masks import Clip, geometric, sequence
 from turngym.trainers.output import Output
 from turngym.trainers.recipes import clone, m_grpo
-from turngym.trainers.reductions import FixedLength, sequence_mean, token_mean, turn_mean
+from turngym.trainers.reductions import FixedLength, sequence_mean, token_mean
 from turngym.trainers.rollout import Trajectory
 from turngym.trainers.rows import rows
-from turngym.trainers.terms import KL, PROXIMAL, Clone, Entropy, Surrogate
+from turngym.trainers.terms import Clone, Entropy, Surrogate
 
 FAILURES = ["env_error", "agent_error", "judge_error", "timeout"]
 CREDITS = [GroupMean(), GroupNorm(), LeaveOneOut()]
@@ -38,7 +39,7 @@ RECIPES = {
     "bonus": Recipe(terms=(Surrogate(), Entropy(scale=0.1), Clone()), credit=GroupNorm()),
 }
 each_recipe = pytest.mark.parametrize("name", RECIPES)
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=12, deadline=None)
 ids = st.integers(0, 31)
 
 
@@ -219,29 +220,21 @@ def test_rule_4_inserted_observation_tokens_move_nothing(name, game, more, where
     near(gradient_more, gradient)
 
 
-class Tape(nn.Module):
-    """Free logits at every row and place, so that the gradient of each can be looked at."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__()
-        g = torch.Generator().manual_seed(0)
-        shape = (batch.ids.shape[0], batch.ids.shape[1] - 1, 32)
-        self.logits = nn.Parameter(torch.randn(shape, generator=g, dtype=torch.float64))
-
-
 @each_recipe
 @quick
 @given(game=games, cuts=st.sets(st.integers(1, 3)))
 def test_rule_4_the_gradient_at_observation_logits_is_exactly_zero(name, game, cuts) -> None:
     batch = collate([*plays(game, cuts), SHOWN]).to(dtype=torch.float64)
-    tape, made = Tape(batch), RECIPES[name]
-    network = SimpleNamespace(splits=True, hidden=lambda ids: tape.logits, head=nn.Identity())
+    made, g = RECIPES[name], torch.Generator().manual_seed(0)
+    shape = (len(batch.ids), batch.ids.shape[1] - 1, 32)
+    logits = torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_()
+    network = SimpleNamespace(splits=True, hidden=lambda ids: logits, head=nn.Identity())
     prepared = made.prepared(batch)
     sum(made.losses(Output(network, prepared), prepared).values()).backward()
     silent = ~batch.loss_mask[:, 1:]
-    assert (tape.logits.grad[silent] == 0).all()
+    assert (logits.grad[silent] == 0).all()
     demonstrated = batch.written(("demonstration",))[:, 1:]
-    assert (tape.logits.grad[demonstrated] != 0).any()
+    assert (logits.grad[demonstrated] != 0).any()
 
 
 # Rule 5
@@ -269,15 +262,6 @@ def test_rule_5_micro_batches_add_exactly(name, game, cuts, micro_tokens) -> Non
     (log, gradient), (log_small, gradient_small) = learned(name, played), learned(name, played, micro_tokens)
     torch.testing.assert_close(gradient_small, gradient, rtol=0, atol=1e-10)
     assert log_small == pytest.approx(log, rel=1e-9, abs=1e-12)
-
-
-@pytest.mark.parametrize("reduction", [token_mean, sequence_mean, turn_mean, FixedLength(3)])
-@quick
-@given(game=games, cuts=st.sets(st.integers(1, 3)))
-def test_rule_5_weights_of_parts_are_the_weights_of_the_whole(reduction, game, cuts) -> None:
-    whole, split = (collate(plays(game, c)).to(dtype=torch.float64) for c in (frozenset(), cuts))
-    a, b = (reduction(x, x.counted(("policy",)))[x.loss_mask] for x in (whole, split))
-    near(a, b)
 
 
 @pytest.mark.parametrize("credit", CREDITS)
@@ -309,37 +293,3 @@ def test_rule_6_other_distributions_are_refused_for_training_but_may_demonstrate
     with pytest.raises(UsageError):
         collate([played])
     assert collate([replace(played, source="demonstration")]).temperature.tolist() == [1.0]
-
-
-# Rule 9
-
-
-@pytest.mark.parametrize(
-    ("parts", "words"),
-    [
-        ({"terms": ()}, "needs terms"),
-        ({"terms": (Clone(), Clone(scale=2.0))}, "different names"),
-        ({"terms": (Surrogate(),)}, "give the recipe a credit"),
-        ({"terms": (Clone(),), "credit": GroupMean()}, "no term .* reads the advantage"),
-        ({"terms": (Clone(),), "references": ("start",)}, "references are"),
-        ({"terms": (KL(reference="start"),)}, "references are"),
-        ({"terms": (Clone(),), "references": (PROXIMAL,)}, "references are"),
-    ],
-)
-def test_rule_9_a_part_that_would_do_nothing_is_an_error(parts, words) -> None:
-    with pytest.raises(UsageError, match=words):
-        Recipe(**parts)
-
-
-def test_rule_9_unknown_knobs_are_errors() -> None:
-    with pytest.raises(TypeError, match="critic"):
-        Recipe(terms=(Clone(),), critic=object())
-    with pytest.raises(TypeError, match="beta"):
-        m_grpo(beta=0.1)
-    assert Recipe(terms=(Surrogate(correction=Truncate()),), credit=GroupMean()).read == {PROXIMAL}
-
-
-def test_rule_9_trajectories_that_would_teach_nothing_are_an_error() -> None:
-    learner = Learner(Bigram(), m_grpo(clone=0.0), lr=1e-3)
-    with pytest.raises(UsageError, match=r"\['demonstration'\] would teach nothing"):
-        learner.update(collate([SHOWN]))
