@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from turngym.envs import UsageError
-from turngym.trainers.options import Parser, add, apply, build, show, unknown
+from turngym.trainers.options import Parser, add, apply, build, show, unknown, words
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,32 @@ def test_show_prints_every_field_and_the_nested_ones() -> None:
     assert lines[0] == "steps         = 10"
     assert "shuffle       = true" in lines and "name          = ''" in lines
     assert lines[lines.index("inner         = Inner") + 1] == "    depth = 2"
+
+
+def test_show_prints_each_dataclass_of_a_tuple_and_functions_by_name() -> None:
+    @dataclass(frozen=True)
+    class Recipe:
+        parts: tuple[Inner, ...] = (Inner(1), Inner(3))
+        reduction: object = unknown
+        none: tuple[Inner, ...] = ()
+
+    lines = show(Recipe()).splitlines()
+    assert lines[:4] == ["parts     = Inner", "    depth = 1", "parts     = Inner", "    depth = 3"]
+    assert lines[4:] == ["reduction = unknown", "none      = ()"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Settings(),
+        Settings(steps=-3, learning_rate=1e-05, name="two words", shuffle=False, max_turns=(7,)),
+        Settings(limit=0.5, names=("a", "b"), max_turns=(), engine="browser"),
+    ],
+)
+def test_words_are_read_back(wanted: Settings) -> None:
+    base = Settings(limit=2.0)
+    assert apply(base, parser(base).parse(words(base, wanted))) == wanted
+    assert words(wanted, wanted) == []
 
 
 def test_what_is_no_dataclass_is_an_error_of_the_programmer() -> None:

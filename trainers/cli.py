@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from ..envs.errors import Failure, TurngymError, UsageError
-from .options import Parser, add, apply, build, show, unknown
+from .options import Parser, add, apply, build, show, unknown, words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,13 +85,13 @@ def train_command(arguments: Sequence[str]) -> int:
     recipe, rest = arguments[0], arguments[1:]
     if recipe not in RUNS:
         raise UsageError(unknown("recipe", recipe, sorted(RUNS)))
-    run = RUNS[recipe]()
+    preset = RUNS[recipe]()
     parser.prog = f"turngym train {recipe}"
     parser.add_argument("--dry-run", action="store_true", help="print the resolved run and do nothing")
     parser.add_argument("--resume", metavar="DIR", help="go on from the newest checkpoint in DIR")
-    add(parser, run)
+    add(parser, preset)
     namespace = parser.parse(rest)
-    run = apply(run, namespace)
+    run = apply(preset, namespace)
     if namespace.resume is not None:
         run = replace(run, out=_resumable(namespace.resume, "out" in namespace))
     if namespace.dry_run:
@@ -98,8 +99,9 @@ def train_command(arguments: Sequence[str]) -> int:
         return 0
     from .run import train
 
-    again = f"; go on with: turngym train {recipe} --resume {run.out}"
-    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, again)
+    again = ["turngym", "train", recipe, *words(replace(preset, out=run.out), run), "--resume", run.out]
+    hint = f"; go on with: {shlex.join(again)}"
+    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, hint)
     return 0
 
 
@@ -114,8 +116,6 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the report to FILE as well")
     namespace = parser.parse(arguments)
     evaluation = build(Evaluation, namespace)
-    if evaluation.env not in gym.registry:
-        raise UsageError(unknown("environment", evaluation.env, _environments()))
     report = evaluate(evaluation)
     print(table({evaluation.agent: report}))
     if namespace.json is not None:
@@ -138,9 +138,7 @@ def demo_command(arguments: Sequence[str]) -> int:
     """``turngym demo [--long] [--out DIR]``"""
     from .demo import Demo, demo
 
-    parser = Parser(
-        "turngym demo", "Measure the embedded policy, train it on the web shop, measure it again."
-    )
+    parser = Parser("turngym demo", "Measure the embedded policy, train it on the web shop, measure it again.")
     add(parser, Demo)
     settings = build(Demo, parser.parse(arguments))
     _interruptible(lambda: demo(settings), settings.out)
@@ -161,12 +159,8 @@ def controls_command(arguments: Sequence[str]) -> int:
 def envs_command(arguments: Sequence[str]) -> int:
     """``turngym envs``"""
     Parser("turngym envs", "List the ids that gymnasium.make takes.").parse(arguments)
-    print("\n".join(_environments()))
+    print("\n".join(sorted(name for name in gym.registry if name.startswith("turngym/"))))
     return 0
-
-
-def _environments() -> list[str]:
-    return sorted(name for name in gym.registry if name.startswith("turngym/"))
 
 
 def _resumable(folder: str, out_given: bool) -> str:

@@ -80,17 +80,38 @@ def build(cls: type[T], namespace: argparse.Namespace) -> T:
     return cls(**_given(cls, namespace))
 
 
+def words(base: T, instance: T) -> list[str]:
+    """The words of a command line that make ``instance`` out of ``base``, as far as options can."""
+    found: list[str] = []
+    for field, hint, _ in _scalars(instance):
+        value, option = getattr(instance, field.name), field.name.replace("_", "-")
+        if value == getattr(base, field.name):
+            continue
+        if hint is bool and value is not None:
+            found.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            written = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            found.append(f"--{option}={'none' if value is None else written}")
+    return found
+
+
 def show(instance: object, indent: str = "") -> str:
     """Every field of a dataclass on a line of its own, those of nested ones beneath their name."""
     width = max((len(field.name) for field in _fields(instance)), default=0)
     lines = []
     for field in _fields(instance):
         value = getattr(instance, field.name)
-        if is_dataclass(value) and not isinstance(value, type) and fields(value):
-            lines += [f"{indent}{field.name:{width}} = {type(value).__name__}", show(value, indent + "    ")]
+        parts = value if isinstance(value, tuple) else (value,)
+        if parts and all(_nested(part) for part in parts):
+            for part in parts:
+                lines += [f"{indent}{field.name:{width}} = {type(part).__name__}", show(part, indent + "    ")]
         else:
             lines.append(f"{indent}{field.name:{width}} = {_plain(value)}")
-    return "\n".join(lines)
+    return "\n".join(line for line in lines if line)
+
+
+def _nested(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def _fields(of: object) -> tuple[Field[Any], ...]:
@@ -127,7 +148,7 @@ def _plain(value: Any) -> str:
         return str(value).lower()
     if value == "":
         return "''"
-    return getattr(value, "__qualname__", None) or str(value)
+    return str(getattr(value, "__qualname__", value))
 
 
 def _metavar(hint: Any) -> str:
