@@ -14,6 +14,7 @@ TurngymError
 
 from importlib import import_module
 from types import ModuleType
+from typing import Literal
 
 
 class TurngymError(Exception):
@@ -39,7 +40,7 @@ class ActionError(TurngymError):
 class Failure(TurngymError):
     """Infrastructure failed; the trajectory leaves loss and statistics."""
 
-    outcome = "env_error"
+    outcome: Literal["env_error", "agent_error", "judge_error", "timeout"] = "env_error"
 
 
 class EnvError(Failure):
@@ -69,6 +70,4 @@ def extra(module: str, name: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{module} is not installed; it comes with: pip install 'turngym[{name}]'"
-        ) from error
+        raise MissingExtra(f"{module} is not installed; it comes with: pip install 'turngym[{name}]'") from error

@@ -11,7 +11,7 @@ from ..core import Chat, Message, Messages, Reply
 from ..errors import ActionError, EnvError, UsageError
 from .engine import Engine, Site
 from .grammar import Exit, parse
-from .page import Page, render
+from .page import render
 from .task import Final, Task
 
 INSTRUCTIONS = """You use a web site. Each turn you see one page; things you can act on have a number in brackets.
@@ -63,9 +63,7 @@ class WebEnv(gym.Env[Messages, str]):
             raise UsageError(f"no render mode {render_mode!r}; there are ansi, rgb_array, human")
         draws = render_mode in ("rgb_array", "human")
         if draws and engine == "parser":
-            raise UsageError(
-                f"the parser engine draws nothing: render_mode={render_mode!r} wants engine='browser'"
-            )
+            raise UsageError(f"the parser engine draws nothing: render_mode={render_mode!r} wants engine='browser'")
         engine = engine or ("browser" if draws else "parser")
         if max_turns is not None and max_turns < 1:
             raise UsageError(f"max_turns must be at least 1, not {max_turns}")
@@ -125,6 +123,10 @@ class WebEnv(gym.Env[Messages, str]):
         if self.render_mode == "rgb_array":
             return _pixels(self._engine.screenshot())
         return None  # human: the browser window itself
+
+    def cheat(self) -> str:
+        """The next action of the gold sequence, for a visitor who has followed it so far."""
+        return self.task.gold[self._turn].spell(self.page)
 
     def screenshot(self) -> bytes:
         """The page as PNG; raises UsageError with the parser engine."""

@@ -63,7 +63,7 @@ def render(page: Page, *, error: str = "", budget: int = 4000) -> str:
     Plain text goes first when the page is too long, from the end, then elements from the end; the last line says
     how much was dropped.
     """
-    head = f"{page.title} at {page.path}"
+    head = f"{page.title} at {page.path.split('?')[0]}"
     if len(page.tabs) > 1:
         head += "\ntabs: " + ", ".join(
             f"{i} {title}{' (this)' if i == page.tab else ''}" for i, title in enumerate(page.tabs)

@@ -34,9 +34,7 @@ class InProcess(httpx.BaseTransport):
         except StopIteration:
             pass
         else:
-            raise EnvError(
-                f"{request.url.path} waits for something outside; serve this site to a browser instead"
-            )
+            raise EnvError(f"{request.url.path} waits for something outside; serve this site to a browser instead")
         start = sent[0]
         return httpx.Response(
             start["status"], headers=start["headers"], content=b"".join(m.get("body", b"") for m in sent[1:])

@@ -2,5 +2,8 @@
 
 from .clone import clone
 from .m_grpo import m_grpo
+from .webagent_r1 import webagent_r1
 
-__all__ = ["clone", "m_grpo"]
+RUNS = {"webagent_r1": webagent_r1}  # what ``turngym train`` knows
+
+__all__ = ["RUNS", "clone", "m_grpo", "webagent_r1"]

@@ -23,9 +23,7 @@ NOUNS = tuple(
     shoe shovel skate soap sofa spade spoon stool stove table teapot tent tie towel tray trunk umbrella vase wallet
     watch whistle wrench""".split()
 )
-DEPARTMENTS = tuple(
-    "attic bath camping fashion garden hobby kitchen laundry music office sport travel".split()
-)
+DEPARTMENTS = tuple("attic bath camping fashion garden hobby kitchen laundry music office sport travel".split())
 STARS = ("one", "two", "three", "four", "five")
 ADDRESSES = ("cabin", "farm", "studio", "parents")
 LABELS = tuple(
@@ -77,7 +75,6 @@ def grow(rng: np.random.Generator, split: Split) -> Stock:
     prices, stars = rng.integers(1, 100, count), rng.integers(0, len(STARS), count)
     shelves = rng.permutation(count) % DEPARTMENT_COUNT
     products = tuple(
-        Product(i + 1, names[chosen[i]], departments[shelves[i]], int(prices[i]), STARS[stars[i]])
-        for i in range(count)
+        Product(i + 1, names[chosen[i]], departments[shelves[i]], int(prices[i]), STARS[stars[i]]) for i in range(count)
     )
     return Stock(departments, products)

@@ -113,10 +113,7 @@ class Store:
         orders = tuple(
             (
                 address,
-                tuple(
-                    p
-                    for (p,) in rows("SELECT product FROM purchase_item WHERE purchase = ? ORDER BY 1", (i,))
-                ),
+                tuple(p for (p,) in rows("SELECT product FROM purchase_item WHERE purchase = ? ORDER BY 1", (i,))),
             )
             for i, address in rows("SELECT id, address FROM purchase ORDER BY id").fetchall()
         )

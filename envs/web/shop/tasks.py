@@ -176,7 +176,7 @@ TEMPLATES: tuple[Template, ...] = (
 )
 
 
-def templates(task: str | None, split: Split, level: int | None) -> tuple[Template, ...]:
+def templates(task: str | None, split: Split, levels: tuple[int, ...] | None) -> tuple[Template, ...]:
     """The templates that an environment draws from.
 
     ``task`` is a template's name, "seen" (those of training; the default) or "unseen" (those kept for ``split``).
@@ -191,7 +191,7 @@ def templates(task: str | None, split: Split, level: int | None) -> tuple[Templa
         fits = [t for t in TEMPLATES if t.split == split != "train"]
     else:
         raise UsageError(f"no task {task!r} in the shop; there are seen, unseen, {', '.join(by_name)}")
-    fits = [t for t in fits if level in (None, t.level)]
+    fits = [t for t in fits if levels is None or t.level in levels]
     if not fits:
-        raise UsageError(f"the shop has no task {task or 'seen'!r} of level {level} in split {split!r}")
+        raise UsageError(f"the shop has no task {task or 'seen'!r} of level {levels} in split {split!r}")
     return tuple(fits)

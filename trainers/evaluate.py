@@ -1,0 +1,108 @@
+"""Measuring an agent: greedy episodes on tasks it has not seen, success with its interval."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..envs import UsageError
+from .demonstrations import number
+from .models import folder, habits, load
+from .report import Report, Score, limits, report
+from .rollout import Spec, Trajectory
+from .workers import SCRIPTED, Setting, Workers
+from .worlds import Options, accepts, make, options, templates
+
+TESTING = 6  # the part of the seed's random numbers that evaluations draw from
+
+
+def _help(text: str) -> Any:
+    return {"help": text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What to measure."""
+
+    env: str = field(default="turngym/WebShop-v0", metadata=_help("environment id, or module:id"))
+    agent: str = field(metadata=_help("model folder or hub id, or: random, gold"))
+    engine: str = field(default="", metadata=_help("parser or browser, for worlds that have engines"))
+    episodes: int = field(default=100, metadata=_help("episodes, the templates in turn"))
+    max_turns: tuple[int, ...] = field(default=(), metadata=_help("limits to measure at; none: each task's own"))
+    split: str = field(default="test", metadata=_help("data: train, validation or test, where a world has splits"))
+    level: tuple[int, ...] = field(default=(), metadata=_help("levels; none: all"))
+    template: str = field(default="", metadata=_help("a task's name, seen or unseen; none: seen"))
+    seed: int = field(default=0, metadata=_help("root of all randomness"))
+    workers: int = field(default=2, metadata=_help("processes"))
+
+
+def evaluate(evaluation: Evaluation) -> Report:
+    """Plays and counts. Raises UsageError for settings that cannot be, Failure when no episode could be scored."""
+    if evaluation.episodes < 1:
+        raise UsageError(f"episodes must be at least 1, not {evaluation.episodes}")
+    reports = {}
+    for limit in evaluation.max_turns or (None,):
+        start = time.monotonic()
+        played = play(evaluation, world(evaluation, limit))
+        name = f"{evaluation.env}, {evaluation.engine}" if evaluation.engine else evaluation.env
+        reports[limit or 0] = report([score(t) for t in played], environment=name, seconds=time.monotonic() - start)
+    return limits(reports)
+
+
+def world(evaluation: Evaluation, max_turns: int | None = None) -> Options:
+    """What the evaluation's world is made with."""
+    env, scripted = evaluation.env, evaluation.agent in SCRIPTED
+    used: dict[str, Any] = {} if scripted else habits(evaluation.agent)
+    split = evaluation.split if evaluation.split != "test" or accepts(env, "split") else None
+    return options(
+        env,
+        engine=evaluation.engine or None,
+        max_turns=max_turns,
+        split=split,
+        level=evaluation.level or None,
+        task=evaluation.template or None,
+        instructions=used.get("instructions") if accepts(env, "instructions") else None,
+    )
+
+
+def play(evaluation: Evaluation, made_with: Options, *, record: bool = False) -> list[Trajectory]:
+    """The evaluation's episodes, greedy; with ``record`` each turn's info holds a screenshot of its page."""
+    env = make(evaluation.env, made_with)
+    try:
+        names = templates(env)
+    finally:
+        env.close()
+    scripted, browser = evaluation.agent in SCRIPTED, evaluation.engine == "browser"
+    if not scripted:
+        load(evaluation.agent)  # what is not a model is said here, in one line
+    used: dict[str, Any] = {} if scripted else habits(evaluation.agent)
+    setting = Setting(
+        env=evaluation.env,
+        worlds=(("test", made_with),),
+        agent=evaluation.agent if scripted else folder(evaluation.agent),
+        memory=str(used.get("memory", "compressed")),
+        max_tokens=int(used.get("max_tokens", 256)),
+        seed=evaluation.seed,
+        slots=4 if browser else 256,
+        threads=4 if browser else 1,
+        record=record,
+    )
+    specs = [
+        Spec(i, names[i % len(names)], number(evaluation.seed, TESTING, i), 1, "test", True)
+        for i in range(evaluation.episodes)
+    ]
+    with Workers(setting, min(evaluation.workers, len(specs))) as workers:
+        workers.submit(specs)
+        groups = workers.collect(len(specs))
+    return [t for g in sorted(groups, key=lambda g: g.spec.group) for t in g.trajectories]
+
+
+def score(trajectory: Trajectory) -> Score:
+    """What a report counts; worlds that name no success succeed by a positive return."""
+    info = trajectory.info
+    return Score(
+        template=str(info.get("template", trajectory.task or "all")),
+        level=int(info.get("level", 1)),
+        success=bool(info.get("success", trajectory.reward > 0)),
+        turns=len(trajectory.turns),
+        outcome=trajectory.outcome,
+    )

@@ -1,0 +1,117 @@
+"""``turngym pretrain``: the embedded policy's base weights, made once from random pages; no user pays for it."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..agents.tiny import model as shape
+from ..agents.tiny import tokenizer as words
+from ..agents.tiny.vocabulary import SPECIALS
+from .primer import Piece, Primer, copying
+
+CONTEXT = 0.3  # copying has formed when the loss is below
+REHEARSAL = 0.15  # the share of copying rows afterwards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Settings of the pretraining."""
+
+    out: str = field(default="runs/base", metadata={"help": "folder that the base policy is written to"})
+    steps: int = field(default=1600, metadata={"help": "optimiser steps"})
+    batch: int = field(default=64, metadata={"help": "rows a step"})
+    lr: float = field(default=3e-3, metadata={"help": "peak learning rate"})
+    seed: int = field(default=0, metadata={"help": "root of all randomness"})
+    layers: int = field(default=3, metadata={"help": "transformer layers"})
+    width: int = field(default=96, metadata={"help": "hidden size"})
+    heads: int = field(default=4, metadata={"help": "attention heads of 32"})
+    threads: int = field(default=2, metadata={"help": "torch threads"})
+
+
+def pretrain(run: Pretrain) -> Path:
+    """Trains and saves the base policy with its log (``pretrain.jsonl``); returns the folder."""
+    torch.set_num_threads(run.threads)
+    out = Path(run.out)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = words.build()
+    model = shape.build(
+        len(tokenizer),
+        pad=tokenizer.pad_token_id,
+        end=tokenizer.eos_token_id,
+        seed=run.seed,
+        layers=run.layers,
+        width=run.width,
+        heads=run.heads,
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    rng, copied, start = np.random.default_rng(run.seed), False, time.monotonic()
+    primer, entries = Primer(rng), range(256, len(tokenizer) - len(SPECIALS))
+    log = [{"settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())}]
+    for step in range(1, run.steps + 1):
+        optimizer.param_groups[0]["lr"] = run.lr * schedule(step, run.steps)
+        rows = [
+            copying(rng, entries) if not copied or rng.random() < REHEARSAL else encode(tokenizer, primer.chat())
+            for _ in range(run.batch)
+        ]
+        loss, accuracy = learn(model, optimizer, rows)
+        if not copied and loss < CONTEXT:
+            copied = True
+            log.append({"step": step, "copying": True})
+        if step % 50 == 0:
+            log.append(
+                {"step": step, "loss": loss, "accuracy": accuracy, "seconds": round(time.monotonic() - start, 1)}
+            )
+            print(" ".join(f"{k} {v:.4g}" for k, v in log[-1].items()), flush=True)
+        if step % 200 == 0 or step == run.steps:
+            save(out, model, tokenizer, log)
+    return out
+
+
+def encode(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[list[int], list[int]]:
+    """Token ids and loss mask of a chat in pieces."""
+    ids, mask = list[int](), list[int]()
+    for (_, learned), encoding in zip(
+        pieces, tokenizer.backend_tokenizer.encode_batch([text for text, _ in pieces]), strict=True
+    ):
+        ids += encoding.ids
+        mask += [int(learned)] * len(encoding.ids)
+    return ids, mask
+
+
+def schedule(step: int, steps: int) -> float:
+    """A factor for the learning rate: 50 steps up, the last 30 % down to a twentieth."""
+    return min(1.0, step / 50) * min(1.0, max(0.05, (steps - step) / (0.3 * steps)))
+
+
+def learn(
+    model: Any, optimizer: torch.optim.Optimizer, rows: Sequence[tuple[list[int], list[int]]]
+) -> tuple[float, float]:
+    """One step on the masked tokens; returns loss and accuracy."""
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, (row, learned) in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = torch.tensor(learned, dtype=torch.bool)
+    hidden: Tensor = model.model(input_ids=ids).last_hidden_state[:, :-1]  # causal: right padding needs no mask
+    on, target = mask[:, 1:], ids[:, 1:]
+    logits = model.lm_head(hidden[on])
+    loss = nn.functional.cross_entropy(logits, target[on])
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach()), float((logits.argmax(-1) == target[on]).float().mean())
+
+
+def save(out: Path, model: Any, tokenizer: Any, log: Sequence[object]) -> None:
+    model.save_pretrained(str(out))
+    tokenizer.save_pretrained(str(out))
+    (out / "pretrain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))

@@ -1,0 +1,144 @@
+"""A run: settings in one frozen dataclass, warm-up, then the loop; everything it makes lies in one folder."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..agents.chat import Prompter
+from ..agents.memory import MEMORIES
+from ..envs import CheckpointError
+from . import checkpoint
+from .curriculum import Spread
+from .demonstrations import demonstrate
+from .estimator import Recipe
+from .files import write_text
+from .learner import Learner
+from .log import Log
+from .loop import Loop
+from .models import folder, habits, load, save
+from .recipes.clone import clone
+from .rollout import Trajectory
+from .settings import Run, check, scalars
+from .warmup import warm_up
+from .workers import Setting, Workers
+from .worlds import Options, accepts, make, options, templates
+
+__all__ = ["Run", "Trained", "train"]
+
+CHECKPOINT, WARMUP = "checkpoint.pt", "warmup"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What ``train`` leaves: the agent's folder, seconds of each phase in this process, the last updates' success."""
+
+    folder: str
+    warmup_seconds: float
+    seconds: float
+    success: float
+
+
+def worlds(run: Run, instructions: bool | None) -> dict[str, Options]:
+    """The run's worlds by name: "train", "validation" where there is such a split, "browser" for comparison."""
+    base: dict[str, Any] = {"engine": run.engine or None, "level": run.levels or None}
+    base["instructions"] = instructions if accepts(run.env, "instructions") else None
+    split = accepts(run.env, "split")
+    found = {"train": options(run.env, **base, split="train" if split else None)}
+    found["validation"] = options(run.env, **base, split="validation") if split else found["train"]
+    if run.browser_every and accepts(run.env, "engine") and run.engine != "browser":
+        from ..envs.web.chromium import find
+
+        find()  # a missing browser is said before the first episode, not after ten updates
+        found["browser"] = options(run.env, **(base | {"engine": "browser"}), split="train" if split else None)
+    return found
+
+
+def train(run: Run, *, resume: bool = False) -> Trained:
+    """Warm up by cloning, then learn by the recipe; saves the agent in ``run.out``.
+
+    ``resume`` goes on from the folder's checkpoint. Raises CheckpointError when there is none or it belongs to
+    another run, UsageError for settings that cannot be.
+    """
+    check(run)
+    torch.set_num_threads(run.threads)
+    out, used = Path(run.out), habits(run.model)
+    saved = _saved(run, out) if resume else None
+    if not resume:
+        write_text(out / "run.json", json.dumps(scalars(run), indent=2) + "\n")
+    model, tokenizer = load(run.model, run.device)
+    memory = str(used.get("memory", "compressed"))
+    places = worlds(run, used.get("instructions"))
+    setting = Setting(
+        env=run.env,
+        worlds=tuple(places.items()),
+        agent=folder(run.model),
+        memory=memory,
+        temperature=run.temperature,
+        max_tokens=int(used.get("max_tokens", 256)),
+        seed=run.seed,
+        slots=8 if run.engine == "browser" else 1024,
+        threads=4 if run.engine == "browser" else 1,
+        device=run.device,
+    )
+    with _world(run.env, places["train"]) as world:
+        names = templates(world)
+        wanted = run.demonstrations
+        demos = demonstrate(world, names, wanted, Prompter(tokenizer), MEMORIES[memory], run.seed)
+    agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
+    with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
+        start = time.monotonic()
+        if saved is None:
+            _clone(run, model, demos, names, workers)
+            save(out / WARMUP, model, tokenizer, agent)
+        warm = time.monotonic() - start
+        learner = Learner(model, _recipe(run, demos), lr=run.lr)
+        loop = Loop(run, learner, Spread(names, run.seed), workers, demos, log)
+        if saved is None:
+            checkpoint.save(out / CHECKPOINT, settings=scalars(run), **loop.state_dict())
+        else:
+            loop.load_state_dict(saved)
+        success = loop.play(lambda: checkpoint.save(out / CHECKPOINT, settings=scalars(run), **loop.state_dict()))
+    save(out, model, tokenizer, agent)
+    return Trained(str(out), warm, time.monotonic() - start - warm, success)
+
+
+def _clone(run: Run, model: Any, demos: list[Trajectory], names: tuple[str, ...], workers: Workers) -> None:
+    if demos:
+        learner = Learner(model, clone(), lr=run.clone_lr)
+        warm_up(learner, demos, names, workers, epochs=run.clone_epochs, validation=run.validation, seed=run.seed)
+    workers.publish(dict(Learner(model, clone(), lr=run.lr).tensors()), 0)
+
+
+def _recipe(run: Run, demos: list[Trajectory]) -> Recipe:
+    """The recipe without its terms on demonstrations when there are none."""
+    if demos and run.rehearsal:
+        return run.recipe
+    return replace(run.recipe, terms=tuple(t for t in run.recipe.terms if "policy" in t.rows))
+
+
+@contextmanager
+def _world(env: str, made_with: Options) -> Iterator[Any]:
+    world = make(env, made_with)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def _saved(run: Run, out: Path) -> dict[str, Any]:
+    state = checkpoint.load(out / CHECKPOINT)
+    now = scalars(run)
+    may_change = {"out", "steps", "workers", "threads", "checkpoint_every", "browser_every"}
+    other = [k for k, v in state["settings"].items() if k not in may_change and now.get(k) != v]
+    if other:
+        raise CheckpointError(
+            f"{out} was trained with other settings: "
+            + ", ".join(f"{k} {state['settings'][k]} there, {now.get(k)} here" for k in other)
+        )
+    return state
