@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from turngym.envs.errors import UsageError
 from turngym.envs.web.chromium import find, flags
@@ -31,17 +31,21 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def page(replay: Path) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=flags())
-        page = browser.new_page()
+        with playwright.chromium.launch(executable_path=find(), args=flags()) as browser:
+            yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, replay: Path) -> Iterator[Page]:
+    with browser.new_page() as page:
         problems = list[str]()
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text))
         page.goto(replay.as_uri())
         yield page
-        browser.close()
         assert not problems
 
 
@@ -65,8 +69,8 @@ def test_episodes_are_stepped_through_by_keys(page: Page) -> None:
 def test_playing_goes_on_by_itself(page: Page) -> None:
     page.select_option("#speed", "500")
     page.click("#play")
-    page.wait_for_function("document.getElementById('count').textContent === '2 of 2'")
-    page.wait_for_function("document.getElementById('play').textContent === 'play'")
+    expect(page.locator("#count")).to_have_text("2 of 2")
+    expect(page.locator("#play")).to_have_text("play")
 
 
 def test_the_list_is_filtered(page: Page) -> None:
