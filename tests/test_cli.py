@@ -62,8 +62,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         "run": {"Run": Run, "train": record("train")},
         "evaluate": {"Evaluation": Evaluation, "evaluate": record("evaluate", found)},
         "pretrain": {"Pretrain": Demo, "pretrain": record("pretrain")},
-        "demo": {"Demo": Demo, "demo": record("demo"), "Controls": Demo, "controls": record("controls")},
+        "demo": {"Demo": Demo, "demo": record("demo"), "plan": lambda settings: Run(settings.out)},
     }
+    modules["demo"] |= {"Controls": Demo, "controls": record("controls")}
     for name, content in modules.items():
         module = ModuleType(name)
         vars(module).update(content)
@@ -175,6 +176,20 @@ def test_a_stopped_run_says_how_to_go_on(
     )
 
 
+def test_a_stopped_demo_says_where_it_goes_on(
+    calls: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(settings: Demo) -> None:
+        (Path(settings.out) / "parts").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["turngym.trainers.demo"], "demo", stopped)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == (
+        "turngym: stopped; what was done is saved in runs/demo; the same command goes on from there\n"
+    )
+
+
 def test_an_error_of_ours_keeps_its_traceback(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (OSError(errno.EBADF, "Bad file descriptor"), ValueError("a bug")):
         failing(monkeypatch, error)
@@ -217,7 +232,7 @@ def test_every_recipe_dry_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_world_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--env", "turngym/WebShop-v9"]) == 2
+    assert main("eval --env turngym/WebShop-v9 --agent random".split()) == 2
     line = capsys.readouterr().err
     assert line.startswith("turngym: error: ") and "WebShop-v9" in line and line.count("\n") == 1
 

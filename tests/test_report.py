@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from turngym.envs import Failure
-from turngym.trainers.report import Report, Score, limits, report, table
+from turngym.trainers.report import Report, Score, from_json, limits, report, table
 from turngym.trainers.statistics import interval
 
 SCORES = [
@@ -54,6 +54,15 @@ def test_several_limits_are_the_largest_and_each() -> None:
     assert list(data["by_max_turns"]) == ["5", "15"]
     assert data["by_max_turns"] == {"5": short.to_json(), "15": long.to_json()}
     assert limits({5: short}) == short
+
+
+def test_json_is_read_back() -> None:
+    for found in (made(), limits({15: made(), 5: made(SCORES[:2])})):
+        data = json.loads(json.dumps(found.to_json()))
+        again = from_json(data, environment=found.environment, seconds=found.seconds)
+        assert again.to_json() == found.to_json()
+        assert (again.environment, again.seconds) == (found.environment, found.seconds)
+    assert from_json(made().to_json(), environment="turngym/WebShop-v0", seconds=2.0) == made()
 
 
 def test_levels_are_in_the_order_of_numbers() -> None:

@@ -136,12 +136,12 @@ def pretrain_command(arguments: Sequence[str]) -> int:
 
 def demo_command(arguments: Sequence[str]) -> int:
     """``turngym demo [--long] [--out DIR]``"""
-    from .demo import Demo, demo
+    from .demo import Demo, demo, plan
 
     parser = Parser("turngym demo", "Measure the embedded policy, train it on the web shop, measure it again.")
     add(parser, Demo)
     settings = build(Demo, parser.parse(arguments))
-    _interruptible(lambda: demo(settings), settings.out)
+    _interruptible(lambda: demo(settings), plan(settings).out, "; the same command goes on from there")
     return 0
 
 

@@ -74,6 +74,39 @@ def report(scores: Sequence[Score], *, environment: str, seconds: float) -> Repo
     )
 
 
+def from_json(data: Mapping[str, Any], *, environment: str = "", seconds: float = 0.0) -> Report:
+    """The report that ``to_json`` wrote; what it does not hold is given beside it."""
+
+    def rates(part: Mapping[str, Mapping[str, Any]]) -> dict[str, Rate]:
+        return {name: Rate(**rate) for name, rate in part.items()}
+
+    return Report(
+        environment=environment,
+        success=Rate(**data["success"]),
+        by_level=rates(data["by_level"]),
+        by_template=rates(data["by_template"]),
+        turns=data["turns"],
+        outcomes=data["outcomes"],
+        seconds=seconds,
+        by_max_turns={name: from_json(part) for name, part in data.get("by_max_turns", {}).items()},
+    )
+
+
+def from_json(data: Mapping[str, Any], *, environment: str = "", seconds: float = 0.0) -> Report:
+    """The report that ``to_json`` made ``data`` of; environment and seconds are not in it."""
+    inner = {name: from_json(part, environment=environment) for name, part in data.get("by_max_turns", {}).items()}
+    return Report(
+        environment=environment,
+        success=Rate(**data["success"]),
+        by_level={name: Rate(**rate) for name, rate in data["by_level"].items()},
+        by_template={name: Rate(**rate) for name, rate in data["by_template"].items()},
+        turns=data["turns"],
+        outcomes=data["outcomes"],
+        seconds=seconds,
+        by_max_turns=inner,
+    )
+
+
 def limits(reports: Mapping[int, Report]) -> Report:
     """One report of several turn limits: that of the largest, and each of them in ``by_max_turns``."""
     if len(reports) == 1:
