@@ -92,21 +92,6 @@ def from_json(data: Mapping[str, Any], *, environment: str = "", seconds: float 
     )
 
 
-def from_json(data: Mapping[str, Any], *, environment: str = "", seconds: float = 0.0) -> Report:
-    """The report that ``to_json`` made ``data`` of; environment and seconds are not in it."""
-    inner = {name: from_json(part, environment=environment) for name, part in data.get("by_max_turns", {}).items()}
-    return Report(
-        environment=environment,
-        success=Rate(**data["success"]),
-        by_level={name: Rate(**rate) for name, rate in data["by_level"].items()},
-        by_template={name: Rate(**rate) for name, rate in data["by_template"].items()},
-        turns=data["turns"],
-        outcomes=data["outcomes"],
-        seconds=seconds,
-        by_max_turns=inner,
-    )
-
-
 def limits(reports: Mapping[int, Report]) -> Report:
     """One report of several turn limits: that of the largest, and each of them in ``by_max_turns``."""
     if len(reports) == 1:
