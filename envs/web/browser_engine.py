@@ -34,6 +34,7 @@ class BrowserEngine:
         self._context: BrowserContext | None = None
         self._tab: Tab | None = None
         self._token = ""
+        self.origin = ""  # of the episode's site
 
     def open(self, make: Callable[[], Site], path: str) -> Page:
         """As Engine.open; raises UsageError when there is no browser to run."""
@@ -41,9 +42,9 @@ class BrowserEngine:
         if self._browser is None or not self._browser.alive:  # at first, or after a crash
             self._return()
             self._browser = Browser.lease(headless=self.headless)
-        self._token, origin = _sites.open(make)
+        self._token, self.origin = _sites.open(make)
         try:
-            self._tab = self._run(self._enter(origin))
+            self._tab = self._run(self._enter(self.origin))
             self._run(self._tab.guard(self._tab.visit(path)))
         except BaseException:
             self._leave()

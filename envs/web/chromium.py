@@ -110,13 +110,11 @@ def _systems(headless: bool) -> Iterator[str]:
 def _ways() -> Iterator[Sequence[Sequence[str]]]:
     """Ways to install, best first, each a sequence of commands."""
     if shutil.which("apt-get"):
-        for sudo in ([], ["sudo", "-n"]):
-            if os.geteuid() != 0 and not (sudo and shutil.which("sudo") and _runs([*sudo, "true"])):
-                continue
-            apt = [*sudo, "apt-get", "-qq"]
+        root = os.geteuid() == 0
+        if root or (shutil.which("sudo") and _runs(["sudo", "-n", "true"])):
+            apt = ["apt-get", "-qq"] if root else ["sudo", "-n", "apt-get", "-qq"]
             for package in ("chromium-headless-shell", "chromium"):
                 yield [[*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", package]]
-            break
     if find_spec("playwright"):
         yield [[sys.executable, "-m", "playwright", "install", "chromium-headless-shell"]]
 
