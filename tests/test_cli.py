@@ -63,8 +63,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         "evaluate": {"Evaluation": Evaluation, "evaluate": record("evaluate", found)},
         "pretrain": {"Pretrain": Demo, "pretrain": record("pretrain")},
         "demo": {"Demo": Demo, "demo": record("demo"), "plan": lambda settings: Run(settings.out)},
+        "controls": {"Controls": Demo, "controls": record("controls")},
     }
-    modules["demo"] |= {"Controls": Demo, "controls": record("controls")}
     for name, content in modules.items():
         module = ModuleType(name)
         vars(module).update(content)
