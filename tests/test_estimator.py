@@ -235,6 +235,18 @@ def test_two_passes_equal_one(term, batch, logp) -> None:
     torch.testing.assert_close(added, direct, rtol=0, atol=1e-10)
 
 
+def test_a_scope_says_which_rows_must_be_seen_together(batch) -> None:
+    """With one row a trajectory a sequence ratio needs one pass, a group's statistic still two."""
+    contrast, ratio = Contrast(reduction=token_mean), Surrogate(unit=geometric)
+    single = batch.take(torch.tensor([int((batch.owner == n).nonzero()[0]) for n in range(len(batch.reward))]))
+    prepared = recipe(contrast, ratio).prepared(single)
+    assert joint([contrast, ratio], prepared) == [contrast]
+    failed = ~batch.scored[batch.owner]
+    made = recipe(contrast)
+    active = made.active(made.prepared(batch))
+    assert failed.any() and not active[failed].any(), "a failed member is no kin"
+
+
 def test_a_term_of_two_passes_reads_log_probs_only(batch, logp) -> None:
     prepared = recipe(Entropy()).prepared(batch)
     with pytest.raises(UsageError, match="log-probs of written tokens only"):

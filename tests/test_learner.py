@@ -156,6 +156,14 @@ def test_an_update_descends_the_published_gradient_and_skips_rows_without_credit
     assert log["kl"] == pytest.approx(0, abs=1e-12) and log["clip_fraction"] == 0.0
 
 
+def test_the_entropy_reported_is_that_of_sampled_tokens() -> None:
+    shown = play(torch.Generator().manual_seed(5), 9, 1, "demonstration")
+    with_, without, only = ([*plays(), shown], plays(), [shown])
+    logs = [Learner(qwen(), m_grpo(), lr=1e-3).update(collate(played)) for played in (with_, without, only)]
+    assert logs[0]["entropy"] == pytest.approx(logs[1]["entropy"], rel=1e-12)
+    assert logs[0]["tokens"] > logs[1]["tokens"] and logs[2]["entropy"] > 0
+
+
 def test_a_batch_without_credit_takes_no_step() -> None:
     learner = Learner(qwen(), m_grpo(), lr=1e-3)
     before, batch = weights(learner), collate(plays())

@@ -147,7 +147,7 @@ def demo_command(arguments: Sequence[str]) -> int:
 
 def controls_command(arguments: Sequence[str]) -> int:
     """``turngym controls``"""
-    from .demo import Controls, controls
+    from .controls import Controls, controls
 
     parser = Parser("turngym controls", "Run what the demo is compared with.")
     add(parser, Controls)

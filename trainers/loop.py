@@ -38,6 +38,7 @@ class Loop:
         self.admission = Admission(run.groups, run.max_lag, slots=run.groups * (run.max_lag + 1))
         self.started = 0  # groups, and the number of the next
         self._finished: dict[int, Group] = {}
+        self.seconds = 0.0  # of all updates, those before a resume included
         self._waited = 0.0  # seconds, for the groups of this update
 
     def play(self, save: Callable[[], None]) -> float:
@@ -48,9 +49,11 @@ class Loop:
         success, done = 0.0, self.learner.version
         with Progress(self.run.steps, done=done) as progress:
             for step in range(done + 1, self.run.steps + 1):
+                began = time.monotonic()
                 groups = self._groups()
                 compare = self._compare(step, groups[-1])
                 facts = self._learn(groups) | self._agreement(compare, groups[-1])
+                self.seconds += time.monotonic() - began
                 success = facts["success"]
                 self.log.write(step, facts)
                 progress.update(
@@ -71,12 +74,13 @@ class Loop:
             "learner": self.learner.state_dict(),
             "curriculum": self.curriculum.state_dict(),
             "started": taken,
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
         self.curriculum.load_state_dict(state["curriculum"])
-        self.started, version = state["started"], self.learner.version
+        self.started, self.seconds, version = state["started"], state["seconds"], self.learner.version
         slots = self.run.groups * (self.run.max_lag + 1)
         self.admission = Admission(self.run.groups, self.run.max_lag, slots, version=version)
         self.workers.publish(dict(self.learner.tensors()), version)

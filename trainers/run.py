@@ -36,7 +36,7 @@ CHECKPOINT, WARMUP = "checkpoint.pt", "warmup"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What ``train`` leaves: the agent's folder, seconds of each phase in this process, the last updates' success."""
+    """What ``train`` leaves: the agent's folder, seconds of each phase, success in the last update's episodes."""
 
     folder: str
     warmup_seconds: float
@@ -92,27 +92,29 @@ def train(run: Run, *, resume: bool = False) -> Trained:
         demos = demonstrate(world, names, wanted, Prompter(tokenizer), MEMORIES[memory], run.seed)
     agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
     with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
-        start = time.monotonic()
+        warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
         if saved is None:
-            _clone(run, model, demos, names, workers)
             save(out / WARMUP, model, tokenizer, agent)
-        warm = time.monotonic() - start
         learner = Learner(model, _recipe(run, demos), lr=run.lr)
         loop = Loop(run, learner, Spread(names, run.seed), workers, demos, log)
-        if saved is None:
-            checkpoint.save(out / CHECKPOINT, settings=scalars(run), **loop.state_dict())
-        else:
-            loop.load_state_dict(saved)
-        success = loop.play(lambda: checkpoint.save(out / CHECKPOINT, settings=scalars(run), **loop.state_dict()))
+
+        def keep() -> None:
+            checkpoint.save(out / CHECKPOINT, settings=scalars(run), warmup_seconds=warm, **loop.state_dict())
+
+        loop.load_state_dict(saved) if saved else keep()
+        success = loop.play(keep)
     save(out, model, tokenizer, agent)
-    return Trained(str(out), warm, time.monotonic() - start - warm, success)
+    return Trained(str(out), warm, loop.seconds, success)
 
 
-def _clone(run: Run, model: Any, demos: list[Trajectory], names: tuple[str, ...], workers: Workers) -> None:
+def _warmed(run: Run, model: Any, demos: list[Trajectory], names: tuple[str, ...], workers: Workers) -> float:
+    """Clone the demonstrations, if any, and hand the weights to the samplers; returns the seconds it took."""
+    start = time.monotonic()
+    learner = Learner(model, clone(), lr=run.clone_lr)
     if demos:
-        learner = Learner(model, clone(), lr=run.clone_lr)
         warm_up(learner, demos, names, workers, epochs=run.clone_epochs, validation=run.validation, seed=run.seed)
-    workers.publish(dict(Learner(model, clone(), lr=run.lr).tensors()), 0)
+    workers.publish(dict(learner.tensors()), 0)
+    return time.monotonic() - start
 
 
 def _recipe(run: Run, demos: list[Trajectory]) -> Recipe:

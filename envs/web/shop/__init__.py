@@ -43,13 +43,13 @@ class WebShop(WebEnv):
         )
 
     def _episode(self, rng: np.random.Generator, name: str | None) -> Episode:
-        for module in ("starlette", "jinja2", "multipart"):
+        for module in ("starlette", "jinja2", "python_multipart"):
             extra(module, "web")
         from .app import ShopSite  # here, so that importing the environments needs no extra
 
         known = {t.name: t for t in self._drawn}
         if name is not None and name not in known:
             raise UsageError(f"this environment draws from {', '.join(known)}, not {name!r}")
-        drawn = self.templates[int(rng.integers(len(self.templates)))]  # drawn in any case: one stream, one shop
+        drawn = self._drawn[int(rng.integers(len(self._drawn)))]  # drawn in any case: one stream, one shop
         stock = grow(rng, self.split)
         return Episode((known[name] if name else drawn).task(stock, rng), lambda: ShopSite(stock))
