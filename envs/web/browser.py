@@ -67,11 +67,12 @@ class Browser:
 
     @property
     def alive(self) -> bool:
-        return not self._closed and self.chromium.is_connected()
+        """Whether it can be talked to: it runs, and its thread was not left behind by a fork."""
+        return not self._closed and self._thread.is_alive() and self.chromium.is_connected()
 
     def run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """``work`` on the owner's thread; raises Deadline after ``seconds``, EnvError when the browser fails."""
-        if self._closed or not self._thread.is_alive():  # no thread crosses a fork
+        if self._closed or not self._thread.is_alive():
             work.close()
             raise EnvError("the browser is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

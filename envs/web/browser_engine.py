@@ -90,6 +90,8 @@ class BrowserEngine:
     def _now(self) -> Tab:
         if self._tab is None:
             raise EnvError("no page is open: the engine was not opened, or failed since")
+        if self._browser is None or not self._browser.alive:
+            raise EnvError("the browser ended")
         return self._tab
 
     def _leave(self) -> None:

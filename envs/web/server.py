@@ -1,6 +1,7 @@
 """One HTTP server for all episodes of a process: each has its own origin, told apart by the Host header."""
 
 import asyncio
+import os
 import secrets
 import socket
 import threading
@@ -27,15 +28,21 @@ class Sites:
 
     def __init__(self, *, seconds: float = 30.0) -> None:
         self.seconds = seconds  # how long a site may take to be made, asked or closed
+        self._blank()
+
+    def _blank(self) -> None:
         self._sites: dict[str, Site] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._port = 0
+        self._process = os.getpid()
 
     def open(self, make: Callable[[], Site]) -> tuple[str, str]:
         """Host ``make()``: its token and its origin. Raises what ``make`` raises, EnvError, or Deadline."""
+        if self._process != os.getpid():  # a forked child has none of the threads: those sites are its parent's
+            self._blank()
         self._start()
         token = secrets.token_hex(8)
 
@@ -63,14 +70,14 @@ class Sites:
             if site:
                 site.close()
 
-        if self._thread:
+        if self._thread and self._process == os.getpid():
             self._run(remove)
 
     def stop(self) -> None:
         """Close all sites and end the server; may be called twice, and the next ``open`` starts anew."""
         with self._lock:
             thread, server = self._thread, self._server
-            if not thread or not server:
+            if not thread or not server or self._process != os.getpid():
                 return
             for token in list(self._sites):
                 self.close(token)
