@@ -9,7 +9,7 @@ from ..envs import AgentError, Message, Messages
 from .core import Action, Call, Request, Sampler, Turn
 from .memory import MEMORIES, Memory
 
-MARK = "\ufdd0"  # a noncharacter: no text holds it, so it can stand for an action inside the template's output
+MARK = "\ufdd0"  # a noncharacter: texts lose it, so it can stand for an action inside the template's output
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Prompter:
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "chat_template", None):
             raise AgentError("the model's tokenizer has no chat template; an agent needs one")
+        if tokenizer.eos_token_id is None:
+            raise AgentError("the model's tokenizer has no end token; an agent needs one")
         self.tokenizer = tokenizer
         self.stop: tuple[int, ...] = (int(tokenizer.eos_token_id),)
         self._encode = lru_cache(maxsize=4096)(self._tokens)
@@ -38,7 +40,9 @@ class Prompter:
         """The ids to continue; a Turn stands for its action. Raises AgentError when the template changes actions."""
         acts = [m for m in remembered if isinstance(m, Turn)]
         chat = [
-            {"role": "assistant", "content": MARK} if isinstance(m, Turn) else {"role": m.role, "content": m.text}
+            {"role": "assistant", "content": MARK}
+            if isinstance(m, Turn)
+            else {"role": m.role, "content": m.text.replace(MARK, "\ufffd")}
             for m in remembered
         ]
         text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..envs import Messages
+from ..envs.web.grammar import show
 from .core import Action, Turn
 
 _NUMBERED = re.compile(r"((?:\S+ )?\S+ \[\d+\])")
@@ -23,4 +24,4 @@ class RandomAgent:
         names = _NUMBERED.findall(observation[-1].text)
         if not names or rng.random() < 0.1:
             return Action('exit(message="done")')
-        return Action(f'do(action="Click", element="{names[int(rng.integers(len(names)))]}")')
+        return Action(show("Click", element=names[int(rng.integers(len(names)))]))

@@ -59,6 +59,7 @@ class TorchSampler:
         self._thread.shutdown()
 
     def _start_if_all_wait(self) -> None:
+        self._waiting = [(r, answer) for r, answer in self._waiting if not answer.done()]  # the rest was cancelled
         if self._waiting and len(self._waiting) >= self._playing:
             batch, self._waiting = self._waiting, []
             task = asyncio.get_running_loop().create_task(self._answer(batch))

@@ -43,9 +43,7 @@ class Document:
     def set(self, element: Element, value: str) -> None:
         """Let the text box or select hold ``value``."""
         if element.kind == "textbox":
-            node = self.node(element)
-            tag = "textarea" if node.tag == "textarea" else node.attributes.get("type") or "text"
-            value = kept(tag, value)
+            value = _kept(self.node(element), value)
         changed = replace(element, value=value)
         blocks = tuple(changed if isinstance(b, Element) and b.id == element.id else b for b in self.page.blocks)
         self.page = replace(self.page, blocks=blocks)
@@ -99,9 +97,9 @@ class Document:
         if tag == "input" and _type(node) == "submit":
             return Element(id, "button", _words(attributes.get("value") or ""))
         if tag == "textarea":
-            return Element(id, "textbox", self._label(node), node.text())
+            return Element(id, "textbox", self._label(node), _kept(node, node.text()))
         if tag == "input" and _type(node) in _TEXTBOX_TYPES:
-            return Element(id, "textbox", self._label(node), attributes.get("value") or "")
+            return Element(id, "textbox", self._label(node), _kept(node, attributes.get("value") or ""))
         if tag == "select":
             options = node.css("option")
             texts = tuple(_words(o.text()) for o in options)
@@ -188,6 +186,10 @@ def _submits(node: LexborNode) -> bool:
 
 def _type(node: LexborNode) -> str:
     return (node.attributes.get("type") or "text").lower()
+
+
+def _kept(node: LexborNode, text: str) -> str:
+    return kept("textarea" if node.tag == "textarea" else _type(node), text)
 
 
 def _words(text: str) -> str:

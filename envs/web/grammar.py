@@ -60,8 +60,11 @@ def parse(text: str) -> Command:
     """The command that ``text`` spells; raises ActionError saying what is wrong."""
     if len(text) > MAX_LENGTH:
         raise ActionError(f"the action is longer than {MAX_LENGTH} characters")
-    answers = _ANSWER.findall(text)
-    call = _CALL.fullmatch((answers[-1] if answers else text).strip())
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ActionError("the action holds half a character (a lone surrogate)")
+    call = _CALL.fullmatch(text.strip())  # first, because the words of an argument may look like an answer
+    if not call and (answers := _ANSWER.findall(text)):
+        call = _CALL.fullmatch(answers[-1].strip())
     if not call or call["name"] not in _PARAMETERS:
         raise ActionError("an action is one call of do, exit, go_backward or go_forward")
     given = _arguments(call["name"], call["body"])
@@ -82,7 +85,7 @@ def _arguments(name: str, body: str) -> dict[str, str]:
         position = len(given)
         key = match["key"] or (allowed[position] if position < len(allowed) else "")
         if key not in allowed or key in given:
-            raise ActionError(f"{name} takes each of ({', '.join(allowed)}) once, not {key or 'so many'}")
+            raise ActionError(f"{name} takes each of ({', '.join(allowed)}) once, not {key[:40] or 'so many'}")
         given[key] = re.sub(r"\\(.)", r"\1", match["value"][1:-1], flags=re.DOTALL)
         at = match.end()
     return given
@@ -91,7 +94,7 @@ def _arguments(name: str, body: str) -> dict[str, str]:
 def _do(given: dict[str, str]) -> Do:
     action, argument, element = given.get("action", ""), given.get("argument", ""), given.get("element", "")
     if action not in ACTIONS:
-        raise ActionError(f"no action {action!r}; there are {', '.join(ACTIONS)}")
+        raise ActionError(f"no action {action[:40]!r}; there are {', '.join(ACTIONS)}")
     if action in ON_PAGE:
         return Do(action)
     if action == "Switch Tab":

@@ -35,6 +35,7 @@ class Element:
 
 
 Block = str | Element
+LONGEST = 400  # characters of a title, a path, the list of tabs or an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +59,27 @@ class Page:
 
 
 def render(page: Page, *, error: str = "", budget: int = 4000) -> str:
-    """The observation's text, at most about ``budget`` characters long.
+    """The observation's text, at most ``budget`` characters long unless the head alone is longer.
 
-    Plain text goes first when the page is too long, from the end, then elements from the end; the last line says
-    how much was dropped.
+    The head is the title, the path, the tabs and the error, each cut at ``LONGEST`` characters. Plain text goes
+    first when the page is too long, from the end, then elements from the end; the last line says how much was
+    dropped.
     """
-    head = f"{page.title} at {page.path.split('?')[0]}"
+    head = f"{_cut(page.title)} at {_cut(page.path.split('?')[0])}"
     if len(page.tabs) > 1:
-        head += "\ntabs: " + ", ".join(
-            f"{i} {title}{' (this)' if i == page.tab else ''}" for i, title in enumerate(page.tabs)
-        )
+        tabs = (f"{i} {title}{' (this)' if i == page.tab else ''}" for i, title in enumerate(page.tabs))
+        head += _cut("\ntabs: " + ", ".join(tabs))
     if error:
-        head += f"\nerror: {error}"
+        head += f"\nerror: {_cut(error)}"
     blocks, dropped = fit(page.blocks, budget - len(head))
+    if dropped:
+        blocks, dropped = fit(page.blocks, budget - len(head) - len(f"\n{len(page.blocks)} parts dropped"))
     tail = f"\n{dropped} parts dropped" if dropped else ""
     return f"{head}\n{' '.join(map(str, blocks))}{tail}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def fit(blocks: Sequence[Block], budget: int) -> tuple[list[Block], int]:

@@ -92,12 +92,12 @@ class ParserEngine:
         if not 0 <= to < len(self._history):
             raise no_page(command)
         left, entry = self._history[self._at], self._history[to]
-        self._at = to
         if entry.document == left.document:
             self._document.url = entry.url
         else:
             self._document = self._load(httpx.Request("GET", entry.url))
             self._history[to] = replace(entry, url=self._document.url)
+        self._at = to
 
     def _submit(self, element: Element) -> None:
         sent = self._document.submission(element)

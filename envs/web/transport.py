@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from ..errors import EnvError
+from ..errors import EnvError, Failure
 from .engine import Site
 
 
@@ -13,7 +13,7 @@ class InProcess(httpx.BaseTransport):
     """Drives the ASGI coroutine of ``site`` by hand.
 
     The embedded sites await nothing but their own request and response, so their coroutine runs to its end in one
-    go; a site that waits for anything else raises EnvError.
+    go. Raises EnvError for a site that waits for anything else, fails, or answers nothing.
     """
 
     def __init__(self, site: Site) -> None:
@@ -33,8 +33,14 @@ class InProcess(httpx.BaseTransport):
             running.__await__().send(None)
         except StopIteration:
             pass
+        except Failure:
+            raise
+        except Exception as error:
+            raise EnvError(f"the site failed at {request.url.path}: {type(error).__name__}: {error}") from error
         else:
             raise EnvError(f"{request.url.path} waits for something outside; serve this site to a browser instead")
+        if not sent:
+            raise EnvError(f"the site answered nothing at {request.url.path}")
         start = sent[0]
         return httpx.Response(
             start["status"], headers=start["headers"], content=b"".join(m.get("body", b"") for m in sent[1:])

@@ -6,6 +6,7 @@ from functools import cache
 
 from .data import Product, Stock
 
+_LARGEST = 2**63 - 1  # integer of SQLite; nothing has this id
 _SCHEMA = """
 CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT, department TEXT, price INTEGER, stars TEXT);
 CREATE TABLE department (name TEXT);
@@ -70,7 +71,7 @@ class Store:
         return self._products("WHERE department = ? ORDER BY id", (department,))
 
     def product(self, id: int) -> Product | None:
-        found = self._products("WHERE id = ?", (id,))
+        found = self._products("WHERE id = ?", (min(id, _LARGEST),))
         return found[0] if found else None
 
     def search(self, query: str, limit: int = 6) -> list[Product]:
@@ -83,7 +84,7 @@ class Store:
         self._db.execute("INSERT INTO cart (product) VALUES (?)", (product,))
 
     def remove_from_cart(self, line: int) -> None:
-        self._db.execute("DELETE FROM cart WHERE id = ?", (line,))
+        self._db.execute("DELETE FROM cart WHERE id = ?", (min(line, _LARGEST),))
 
     def cart(self) -> list[tuple[int, Product]]:
         """Lines of the cart: (line id, product)."""
