@@ -1,5 +1,6 @@
 """One server, many sites: kept apart by name, each living in one thread, and gone when closed."""
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -100,6 +101,22 @@ def test_stopping_closes_all_and_the_next_starts_anew(sites: Sites) -> None:
     with pytest.raises(EnvError, match="not running"):
         sites.call(token, lambda site: site)
     assert fetch(sites.open(lambda: Words("two"))[1]).text == "two /"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_sites_of_its_own(sites: Sites) -> None:
+    token, origin = sites.open(lambda: Words("one"))
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            sites.close(token)  # its parent's
+            code = 0 if fetch(sites.open(lambda: Words("two"))[1]).text == "two /" else 2
+            sites.stop()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert fetch(origin).text == "one /"
 
 
 def test_many_requests_do_not_wait_for_acknowledgements(sites: Sites) -> None:
