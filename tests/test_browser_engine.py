@@ -22,7 +22,7 @@ from turngym.envs.web.page import Element, Page
 HTML = """<!doctype html><title>{path}</title><body>{method} {path} {cookie}
 <a href="/b">b</a><a href="/b" target="_blank">blank</a><a href="/file">file</a><a href="/empty">empty</a>
 <a href="javascript:void(document.title='script')">script</a><a href="/away">away</a><a href="/strict">strict</a>
-<a href="{path}#part">part</a><a href="/slow">slow</a>
+<a href="{path}#part">part</a><a href="/slow">slow</a><a href="/broken">broken</a>
 <form method="post" action="/post" autocomplete="off">
 <input name="t" aria-label="box" required><button>post</button></form>
 <select aria-label="choice"><option>one<option>two</select>
@@ -63,6 +63,8 @@ class Small:
             return Response(status_code=204)
         if path == "/away":
             return RedirectResponse("http://example.com/", 303)
+        if path == "/broken":
+            raise ValueError("on purpose")
         if path == "/strict":
             headers["content-security-policy"] = "form-action 'none'"
         if path == "/slow":
@@ -209,6 +211,14 @@ def test_a_page_that_hangs_meets_a_deadline() -> None:
         assert engine.open(Small, "/").path == "/"
     finally:
         engine.close()
+
+
+def test_a_site_that_fails_is_no_page(engine: BrowserEngine) -> None:
+    with pytest.raises(EnvError, match="the site failed: ValueError: on purpose"):
+        click(engine, "broken")
+    with pytest.raises(EnvError, match="on purpose"):
+        engine.open(Small, "/broken")
+    assert engine.open(Small, "/").path == "/"
 
 
 def test_a_crashed_page_fails_its_episode_only(engine: BrowserEngine) -> None:

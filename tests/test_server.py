@@ -76,8 +76,11 @@ def test_errors_reach_the_one_who_asked(sites: Sites) -> None:
         sites.call(token, lambda site: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         sites.open(lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    sites.check(token)
     assert fetch(origin, "/fail").status_code == 500
     assert fetch(origin).status_code == 200
+    with pytest.raises(EnvError, match="the site failed: ValueError: on purpose"):
+        sites.check(token)
 
 
 def test_a_site_that_hangs_meets_a_deadline() -> None:

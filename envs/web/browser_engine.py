@@ -46,6 +46,7 @@ class BrowserEngine:
         try:
             self._tab = self._run(self._enter(self.origin))
             self._run(self._tab.guard(self._tab.visit(path)))
+            _sites.check(self._token)
         except BaseException:
             self._leave()
             raise
@@ -56,6 +57,7 @@ class BrowserEngine:
         check(command, tab.page)
         try:
             self._run(tab.guard(tab.go(command) if isinstance(command, Go) else tab.act(command)))
+            _sites.check(self._token)
         except (Deadline, EnvError):
             self._tab = None  # nobody knows what the page is now
             raise

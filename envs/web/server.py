@@ -32,6 +32,7 @@ class Sites:
 
     def _blank(self) -> None:
         self._sites: dict[str, Site] = {}
+        self._failed: dict[str, Exception] = {}  # what a site failed with, by token
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -62,10 +63,17 @@ class Sites:
 
         return self._run(apply)
 
+    def check(self, token: str) -> None:
+        """Raises EnvError when the site failed at a request: the page that shows it is nobody's doing."""
+        error = self._failed.get(token)
+        if error:
+            raise EnvError(f"the site failed: {type(error).__name__}: {error}") from error
+
     def close(self, token: str) -> None:
         """Close one site; nothing happens when it is not open."""
 
         def remove() -> None:
+            self._failed.pop(token, None)
             site = self._sites.pop(token, None)
             if site:
                 site.close()
@@ -156,7 +164,10 @@ class Sites:
         token, _, rest = name.partition(".")
         site = self._sites.get(token) if rest == "localhost" and port == str(self._port) else None
         if site:
-            await site(scope, receive, send)
+            try:
+                await site(scope, receive, send)
+            except Exception as error:  # whatever it is, it reaches the engine by ``check``
+                self._failed.setdefault(token, error)
             return
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b"no such site"})
