@@ -37,6 +37,8 @@ class Loop:
         self.workers, self.demonstrations, self.log = workers, demonstrations, log
         self.admission = Admission(run.groups, run.max_lag, slots=run.groups * (run.max_lag + 1))
         self.started = 0  # groups, and the number of the next
+        self._open: list[int] = []  # groups started and in no update yet, oldest first
+        self._started = set[int]()  # in this process
         self._finished: dict[int, Group] = {}
         self.seconds = 0.0  # of all updates, those before a resume included
         self._waited = 0.0  # seconds, for the groups of this update
@@ -68,19 +70,20 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """Learner, curriculum and counters; groups in flight start again with their seeds after a resume."""
-        taken = self.learner.version * self.run.groups
         return {
             "step": self.learner.version,
             "learner": self.learner.state_dict(),
             "curriculum": self.curriculum.state_dict(),
-            "started": taken,
+            "started": self.started,
+            "open": list(self._open),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
         self.curriculum.load_state_dict(state["curriculum"])
-        self.started, self.seconds, version = state["started"], state["seconds"], self.learner.version
+        self.started, self._open = state["started"], list(state["open"])
+        self.seconds, version = state["seconds"], self.learner.version
         slots = self.run.groups * (self.run.max_lag + 1)
         self.admission = Admission(self.run.groups, self.run.max_lag, slots, version=version)
         self.workers.publish(dict(self.learner.tensors()), version)
@@ -89,18 +92,26 @@ class Loop:
         """The groups of the next update, played under weights at most ``max_lag`` old."""
         began, version = time.monotonic(), self.learner.version
         while True:
-            room = min(self.admission.room(version), self.run.steps * self.run.groups - self.started)
-            specs = [self._spec(self.started + i) for i in range(room)]
-            for spec in specs:
-                self.admission.start(spec.group, version)
-            self.started += room
-            self.workers.submit(specs)
+            self._start(self.admission.room(version), version)
             if (taken := self.admission.take(version)) is not None:
                 self._waited = time.monotonic() - began
+                self._open = [g for g in self._open if g not in taken]
                 return [self._finished.pop(g) for g in taken]
             for group in self.workers.collect(1):
                 self._finished[group.spec.group] = group
                 self.admission.finish(group.spec.group)
+
+    def _start(self, room: int, version: int) -> None:
+        """Admit up to ``room`` groups: after a resume those that were open, then new ones."""
+        again = [g for g in self._open if g not in self._started][:room]
+        left = self.run.steps * self.run.groups - self.started
+        fresh = list(range(self.started, self.started + min(room - len(again), left)))
+        self.started += len(fresh)
+        self._open += fresh
+        for group in (*again, *fresh):
+            self.admission.start(group, version)
+        self._started |= {*again, *fresh}
+        self.workers.submit([self._spec(group) for group in (*again, *fresh)])
 
     def _spec(self, group: int) -> Spec:
         return Spec(group, self.curriculum.draw(group), number(self.run.seed, 1, group), self.run.size)

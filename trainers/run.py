@@ -69,8 +69,6 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     torch.set_num_threads(run.threads)
     out, used = Path(run.out), habits(run.model)
     saved = _saved(run, out) if resume else None
-    if not resume:
-        write_text(out / "run.json", json.dumps(scalars(run), indent=2) + "\n")
     model, tokenizer = load(run.model, run.device)
     memory = str(used.get("memory", "compressed"))
     places = worlds(run, used.get("instructions"))
@@ -92,6 +90,8 @@ def train(run: Run, *, resume: bool = False) -> Trained:
         demos = demonstrate(world, names, wanted, Prompter(tokenizer), MEMORIES[memory], run.seed)
     agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
     with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
+        if saved is None:
+            write_text(out / "run.json", json.dumps(scalars(run), indent=2) + "\n")
         warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
         if saved is None:
             save(out / WARMUP, model, tokenizer, agent)

@@ -23,7 +23,9 @@ def spec(env: str) -> gym.envs.registration.EnvSpec:
         return gym.spec(name)
     except (ModuleNotFoundError, gym.error.Error) as error:
         known = ", ".join(sorted(k for k in gym.registry if k.startswith("turngym/")))
-        raise UsageError(f"no environment {env}: {error}. Known here: {known}; others as module:id") from error
+        raise UsageError(
+            f"no environment {env}: {str(error).rstrip('.')}. Known here: {known}; others as module:id"
+        ) from error
 
 
 def options(env: str, **wanted: Any) -> Options:

@@ -1,0 +1,139 @@
+"""The loop at max_lag 0 is deterministic, resumes exactly, and stops on failures (rules 3, 7, 10)."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from turngym.agents.tiny import model as shape
+from turngym.agents.tiny import tokenizer as words
+from turngym.envs import CheckpointError, EnvError, Failure, UsageError
+from turngym.trainers import checkpoint, models
+from turngym.trainers.recipes import webagent_r1
+from turngym.trainers.rollout import Spec
+from turngym.trainers.run import CHECKPOINT, train
+from turngym.trainers.settings import Run
+from turngym.trainers.workers import Setting, Workers
+
+WORLD = '''
+import os
+import gymnasium as gym
+from turngym.envs import Chat, EnvError, Reply, user
+
+class Even(gym.Env):
+    """Pays for actions of an even number of characters, over two turns; fails where the seed says so."""
+
+    def __init__(self, broken=0):
+        self.observation_space, self.action_space, self.broken = Chat(), Reply(["a"]), broken
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 2
+        return user(f"price {int(self.np_random.integers(9))}"), {}
+
+    def step(self, action):
+        if self.broken and self.np_random.random() < self.broken:
+            raise EnvError("the world broke")
+        self.left -= 1
+        return user("more"), float(len(action) % 2 == 0), self.left == 0, False, {}
+
+gym.register("Even-v0", entry_point=Even)
+gym.register("Broken-v0", entry_point=Even, kwargs={"broken": 0.9})
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a world's module and a model's folder."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "even_world.py").write_text(WORLD)
+    tokenizer = words.build()
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    model = shape.build(len(tokenizer), pad=pad, end=end, seed=0, layers=1, width=32, heads=1)
+    models.save(folder / "model", model, tokenizer, {"memory": "compressed", "max_tokens": 3})
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+def settings(place: Path, out: Path, **changes: Any) -> Run:
+    run = replace(webagent_r1(), env="even_world:Even-v0", model=str(place / "model"), out=str(out), demonstrations=0)
+    run = replace(run, steps=4, groups=3, size=4, workers=1, threads=1, checkpoint_every=2, lr=1e-3)
+    return replace(run, **changes)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = checkpoint.load(out / CHECKPOINT)["learner"]["model"]
+    return state
+
+
+def facts(out: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k} for row in rows]
+
+
+def test_a_run_is_deterministic_and_resumes_bit_for_bit(place: Path, tmp_path: Path) -> None:
+    whole, again, parts = tmp_path / "whole", tmp_path / "again", tmp_path / "parts"
+    train(settings(place, whole))
+    train(settings(place, again))
+    train(settings(place, parts, steps=2))
+    train(settings(place, parts, steps=4), resume=True)
+    start = models.load(str(place / "model"))[0].state_dict()
+    assert any(not torch.equal(start[k], v) for k, v in weights(whole).items()), "nothing was learned"
+    for other in (again, parts):
+        assert all(torch.equal(weights(other)[k], v) for k, v in weights(whole).items())
+        assert facts(other) == facts(whole)
+    assert len(facts(whole)) == 4 and facts(whole)[0]["lag_max"] == 0
+    trained, _ = models.load(str(parts))
+    assert all(torch.equal(trained.state_dict()[k], v) for k, v in weights(whole).items())
+
+
+def test_a_bounded_lag_is_kept_and_learns_as_many_updates(place: Path, tmp_path: Path) -> None:
+    train(settings(place, tmp_path, max_lag=1, steps=5))
+    rows = facts(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert max(row["lag_max"] for row in rows) == 1
+
+
+def test_too_many_failures_stop_the_run_with_a_message(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="of 12 episodes failed .*env_error"):
+        train(settings(place, tmp_path, env="even_world:Broken-v0"))
+
+
+def test_a_checkpoint_of_another_run_or_a_torn_one_is_refused(place: Path, tmp_path: Path) -> None:
+    train(settings(place, tmp_path, steps=0))
+    with pytest.raises(CheckpointError, match="lr 0.001 there, 0.5 here"):
+        train(settings(place, tmp_path, lr=0.5), resume=True)
+    data = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="torn or corrupt"):
+        train(settings(place, tmp_path), resume=True)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train(settings(place, tmp_path / "empty"), resume=True)
+
+
+def test_settings_out_of_range_are_refused(place: Path, tmp_path: Path) -> None:
+    for changes in ({"size": 1}, {"steps": -1}, {"max_lag": -1}, {"levels": (1,)}, {"engine": "parser"}):
+        with pytest.raises(UsageError):
+            train(settings(place, tmp_path, **changes))
+    with pytest.raises(UsageError, match="no gold actions"):
+        train(settings(place, tmp_path, demonstrations=5))
+    with pytest.raises(UsageError, match="no environment"):
+        train(settings(place, tmp_path, env="nowhere:Nothing-v0"))
+
+
+def test_a_killed_worker_is_noticed_and_nothing_hangs(place: Path) -> None:
+    setting = Setting("even_world:Even-v0", (("train", ()),), str(place / "model"))
+    with Workers(setting, 1) as workers:
+        workers.submit([Spec(0, "", 0, 2)])
+        assert len(workers.collect(1)[0].trajectories) == 2
+        os.kill(workers._processes[0].pid or 0, signal.SIGKILL)
+        workers.submit([Spec(1, "", 0, 2)])
+        with pytest.raises(EnvError, match="worker ended"):
+            workers.collect(1)

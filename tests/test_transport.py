@@ -1,0 +1,92 @@
+"""Requests in process: a site sees what it would see from a socket, and what goes wrong is an EnvError."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from turngym.envs import AgentError, EnvError
+from turngym.envs.web.engine import Receive, Scope, Send
+from turngym.envs.web.transport import InProcess
+
+
+class Echo:
+    """Answers with what it was asked."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        told = {
+            "method": request.method,
+            "path": request.url.path,
+            "query": str(request.query_params),
+            "host": request.headers["host"],
+            "type": request.headers.get("content-type", ""),
+            "body": (await request.body()).decode(),
+            "url": str(request.url),
+        }
+        await JSONResponse(told, 201, {"x-a": "1"})(scope, receive, send)
+
+    def close(self) -> None:
+        pass
+
+
+class Odd(Echo):
+    """Does what its path says."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == "/turn":
+            await asyncio.sleep(0)
+        if path == "/sleep":
+            await asyncio.sleep(1)
+        if path == "/raise":
+            raise ValueError("a bug of the site")
+        if path == "/failure":
+            raise AgentError("an agent inside the site")
+        if path != "/silent":
+            body = HTMLResponse("caf\xe9".encode("latin-1"), headers={"content-type": "text/html; charset=latin-1"})
+            answer: Response = body if path == "/latin" else Response(status_code=204)
+            await answer(scope, receive, send)
+
+
+def test_a_request_arrives_whole() -> None:
+    with httpx.Client(transport=InProcess(Echo()), base_url="http://t.localhost:81") as client:
+        response = client.post("/a%20b/ä?q=1&r=x+y", data={"name": "Ada L"}, headers={"X-Any": "é".encode()})
+    assert (response.status_code, response.headers["x-a"]) == (201, "1")
+    assert response.json() == {
+        "method": "POST",
+        "path": "/a%20b/%C3%A4",
+        "query": "q=1&r=x+y",
+        "host": "t.localhost:81",
+        "type": "application/x-www-form-urlencoded",
+        "body": "name=Ada+L",
+        "url": "http://t.localhost:81/a%20b/%C3%A4?q=1&r=x+y",
+    }
+
+
+def test_responses_keep_their_encoding() -> None:
+    response = InProcess(Odd()).handle_request(httpx.Request("GET", "http://t.localhost/latin"))
+    assert response.text == "café"
+    assert InProcess(Odd()).handle_request(httpx.Request("GET", "http://t.localhost/empty")).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/turn", "/turn waits for something outside; serve this site to a browser instead"),
+        ("/sleep", "the site failed at /sleep: RuntimeError: no running event loop"),
+        ("/raise", "the site failed at /raise: ValueError: a bug of the site"),
+        ("/silent", "the site answered nothing at /silent"),
+    ],
+)
+def test_a_site_that_cannot_be_served_is_an_env_error(path: str, said: str) -> None:
+    with pytest.raises(EnvError) as caught:
+        InProcess(Odd()).handle_request(httpx.Request("GET", f"http://t.localhost{path}"))
+    assert str(caught.value) == said
+
+
+def test_a_failure_inside_a_site_keeps_its_kind() -> None:
+    with pytest.raises(AgentError):
+        InProcess(Odd()).handle_request(httpx.Request("GET", "http://t.localhost/failure"))
