@@ -17,10 +17,12 @@ from turngym.envs.web.parser_engine import ParserEngine
 PAGE = """<title>{path}</title>visits {visits} {method} {query} {body}
 <a href="/a">a</a><a href="/b">b</a><a href="{path}">self</a><a href="#part">part</a>
 <form method=post action=/post><input type=hidden name=h value=1><input name=t aria-label=box>
-<select name=s aria-label=sort><option value=u>up<option value=d>down</select><button name=b value=x>send</button></form>
+<select name=s aria-label=sort><option value=u>up<option value=d>down</select>
+<button name=b value=x>send</button></form>
 <form action=/search><input name=q aria-label=query></form>
 <a href="http://other.example/">outside</a><a href="https://{host}/">secure</a><a href="mailto:a@b">mail</a>
-<a href="/leave">leave</a><a href="/loop">loop</a><a href="/moved">moved</a><a href="/bug">bug</a><a href="/late">late</a>
+<a href="/leave">leave</a><a href="/loop">loop</a><a href="/moved">moved</a><a href="/bug">bug</a>
+<a href="/late">late</a>
 <form method=post action=http://other.example/><button>post outside</button></form>"""
 
 
@@ -44,10 +46,11 @@ class Small:
             raise ValueError("no page")
         away = path == "/leave" or (path == "/late" and self.visits > 3)
         to = {"/loop": "/loop", "/moved": "/b", "/post": "/a"}.get(path, "http://other.example/" if away else "")
-        if to and (path != "/post" or "box=stay" not in (await request.body()).decode().replace("t=", "box=")):
+        body = (await request.body()).decode()
+        if to and "t=stay" not in body:
             return RedirectResponse(to, 303)
         facts = {"path": path, "method": request.method, "query": request.url.query, "visits": str(self.visits)}
-        facts |= {"body": (await request.body()).decode(), "host": request.headers["host"]}
+        facts |= {"body": body, "host": request.headers["host"]}
         return HTMLResponse(PAGE.format(**{k: escape(v) for k, v in facts.items()}))
 
 
@@ -117,7 +120,7 @@ def test_a_form_sends_hidden_typed_and_chosen_values(engine: ParserEngine) -> No
     press(engine, "box", "Type", "stay")
     press(engine, "sort", "Select Dropdown Option", "down")
     page = press(engine, "send")
-    assert page.path == "/post" and text(page).startswith("visits 2 POST  h=1&t=stay&s=d&b=x".replace("  ", " "))
+    assert page.path == "/post" and text(page).startswith("visits 2 POST h=1&t=stay&s=d&b=x")
 
 
 def test_search_types_and_submits(engine: ParserEngine) -> None:

@@ -59,9 +59,9 @@ def _product(request: Request) -> Product | None:
 
 
 async def _field(request: Request, name: str) -> str:
-    form = await request.form()
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ""
+    async with request.form() as form:
+        value = form.get(name, "")
+        return value if isinstance(value, str) else ""
 
 
 async def home(request: Request) -> Response:
