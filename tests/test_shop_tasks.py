@@ -35,7 +35,7 @@ def made(template: Template) -> list[tuple[Task, Stock]]:
 
 
 def play(task: Task, stock: Stock, actions: Actions, max_turns: int = 40) -> tuple[float, str]:
-    """What ``actions`` earn, and how the episode ended; every action but the last goes on, and none but BACK is refused."""
+    """What ``actions`` earn, and how the episode ended; every action but the last goes on, none but BACK is refused."""
     env = WebEnv(lambda rng, name: Episode(task, lambda: ShopSite(stock)), engine="parser", max_turns=max_turns)
     env.reset(seed=0)
     total = 0.0

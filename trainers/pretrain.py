@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from ..agents.tiny import model as shape
 from ..agents.tiny import tokenizer as words
 from ..agents.tiny.vocabulary import SPECIALS
+from . import models
+from .files import write_text
 from .primer import Piece, Primer, copying
 
+AGENT = {"memory": "compressed", "max_tokens": 16, "instructions": False}
 CONTEXT = 0.3  # copying has formed when the loss is below
 REHEARSAL = 0.15  # the share of copying rows afterwards
 
@@ -25,14 +28,14 @@ class Pretrain:
     """Settings of the pretraining."""
 
     out: str = field(default="runs/base", metadata={"help": "folder that the base policy is written to"})
-    steps: int = field(default=1600, metadata={"help": "optimiser steps"})
+    steps: int = field(default=2200, metadata={"help": "optimiser steps"})
     batch: int = field(default=64, metadata={"help": "rows a step"})
     lr: float = field(default=3e-3, metadata={"help": "peak learning rate"})
     seed: int = field(default=0, metadata={"help": "root of all randomness"})
     layers: int = field(default=3, metadata={"help": "transformer layers"})
     width: int = field(default=96, metadata={"help": "hidden size"})
     heads: int = field(default=4, metadata={"help": "attention heads of 32"})
-    threads: int = field(default=2, metadata={"help": "torch threads"})
+    threads: int = field(default=1, metadata={"help": "torch threads"})
 
 
 def pretrain(run: Pretrain) -> Path:
@@ -53,7 +56,13 @@ def pretrain(run: Pretrain) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.95), weight_decay=0.0)
     rng, copied, start = np.random.default_rng(run.seed), False, time.monotonic()
     primer, entries = Primer(rng), range(256, len(tokenizer) - len(SPECIALS))
-    log = [{"settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())}]
+    log: list[dict[str, Any]] = [
+        {
+            "command": "turngym pretrain",
+            "settings": asdict(run),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+    ]
     for step in range(1, run.steps + 1):
         optimizer.param_groups[0]["lr"] = run.lr * schedule(step, run.steps)
         rows = [
@@ -112,6 +121,6 @@ def learn(
 
 
 def save(out: Path, model: Any, tokenizer: Any, log: Sequence[object]) -> None:
-    model.save_pretrained(str(out))
-    tokenizer.save_pretrained(str(out))
-    (out / "pretrain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    """The folder as an agent's, with its log."""
+    models.save(out, model, tokenizer, AGENT)
+    write_text(out / "pretrain.jsonl", "".join(json.dumps(row) + "\n" for row in log))
