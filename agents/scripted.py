@@ -10,7 +10,7 @@ from ..envs import Messages
 from ..envs.web.grammar import show
 from .core import Action, Turn
 
-_NUMBERED = re.compile(r"((?:\S+ )?\S+ \[\d+\])")
+_NUMBERED = re.compile(r"((?:\S+ )?\S* \[\d+\])")
 
 
 @dataclass(frozen=True, slots=True)
