@@ -43,6 +43,8 @@ def test_text_goes_before_elements_and_the_end_before_the_start() -> None:
     assert "dropped" not in render(page, budget=whole)
     assert render(page, budget=whole - 1).endswith("parts dropped")
     shown = [render(page, budget=b) for b in range(whole, 0, -1)]
+    least = len("T at /\n\n6 parts dropped")
+    assert all(len(s) <= max(b, least) for s, b in zip(shown, range(whole, 0, -1), strict=True))
     kept = [tuple(str(b) in s.split("\n", 1)[1] for b in page.blocks) for s in shown]
     order = [4, 2, 0, 5, 3, 1]  # text from the end, then elements from the end
     states = [tuple(i not in order[:n] for i in range(6)) for n in range(7)]

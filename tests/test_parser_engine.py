@@ -106,6 +106,18 @@ def test_a_link_into_the_page_asks_for_nothing(engine: ParserEngine) -> None:
     assert text(page).startswith("visits 1 ") and page.path == "/"
     page = engine.act(Go(forward=False))
     assert text(page).startswith("visits 1 ") and "kept" in [e.value for e in page.elements]
+    for forward in (True, False):
+        assert engine.act(Go(forward=forward)) == page
+        with pytest.raises(ActionError):
+            engine.act(Go(forward=forward))
+
+
+def test_a_link_to_the_part_shown_makes_no_history(engine: ParserEngine) -> None:
+    press(engine, "a")
+    press(engine, "part")
+    page = press(engine, "part")
+    assert text(page).startswith("visits 2 ") and engine.act(Go(forward=False)) == page
+    assert engine.act(Go(forward=False)).path == "/"
 
 
 def test_a_form_posts_and_follows_the_redirect(engine: ParserEngine) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from turngym.agents import Request, Sample
 from turngym.agents.samplers import TorchSampler
@@ -74,6 +75,18 @@ def test_log_probabilities_are_those_of_a_plain_pass(sampler: Recording, tempera
             assert sample.tokens == tuple(logp.argmax(-1).tolist())
 
 
+def test_models_of_absolute_positions_are_read_from_their_first_token() -> None:
+    config = GPT2Config(vocab_size=SIZE, n_positions=64, n_embd=16, n_layer=1, n_head=2, initializer_range=1.0)
+    config.bos_token_id = config.eos_token_id = STOP
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sampler, asked = TorchSampler(GPT2LMHeadModel(config)), requests()
+    for request, sample in zip(asked, sampler.decode(asked), strict=True):
+        wanted = plain(sampler.model, request, sample).gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]
+        assert sample.logps == pytest.approx(wanted.tolist(), abs=1e-4)
+    sampler.close()
+
+
 def test_samples_end_at_a_stop_token_or_by_length(sampler: Recording) -> None:
     asked = [replace(r, max_tokens=1 + i) for i, r in enumerate(requests(20))]
     samples = sampler.decode(asked)
@@ -123,16 +136,16 @@ def test_random_numbers_are_keyed_by_seed_and_position() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_tokens_are_drawn_in_proportion_to_their_probability(temperature: float) -> None:
-    logits = torch.tensor([1.0, -torch.inf, 0.0, 2.0, -torch.inf])
+    logits = torch.tensor([-torch.inf, 1.0, -torch.inf, 0.0, 2.0, -torch.inf])
     count = 20_000
     uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    tokens, logps = draw(logits.expand(count, 5), torch.full((count, 1), temperature), uniform)
+    tokens, logps = draw(logits.expand(count, 6), torch.full((count, 1), temperature), uniform)
     wanted = (logits / temperature).softmax(-1)
-    shares = torch.bincount(tokens, minlength=5) / count
-    assert torch.allclose(shares, wanted, atol=1e-3) and shares[1] == shares[4] == 0
+    shares = torch.bincount(tokens, minlength=6) / count
+    assert torch.allclose(shares, wanted, atol=1e-3) and shares[0] == shares[2] == shares[5] == 0
     assert torch.allclose(logps.exp(), wanted[tokens])
-    first, last = draw(logits.expand(2, 5), torch.ones(2, 1), torch.tensor([0.0, 1.0 - 2**-53], dtype=torch.float64))[0]
-    assert (int(first), int(last)) == (0, 3)
+    first, last = draw(logits.expand(2, 6), torch.ones(2, 1), torch.tensor([0.0, 1.0 - 2**-53], dtype=torch.float64))[0]
+    assert (int(first), int(last)) == (1, 4)
 
 
 def test_publishing_changes_weights_and_versions(sampler: Recording) -> None:
