@@ -1,5 +1,6 @@
 """The plain agent: a memory, a chat template, exact tokens, one sample a turn."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,7 @@ class Prompter:
         self.tokenizer = tokenizer
         self.stop: tuple[int, ...] = (int(tokenizer.eos_token_id),)
         self._encode = lru_cache(maxsize=4096)(self._tokens)
+        self._control = re.compile("|".join(map(re.escape, {MARK, *map(str, tokenizer.added_tokens_decoder.values())})))
 
     def prompt(self, remembered: Sequence[Message | Turn]) -> tuple[int, ...]:
         """The ids to continue; a Turn stands for its action. Raises AgentError when the template changes actions."""
@@ -42,7 +44,7 @@ class Prompter:
         chat = [
             {"role": "assistant", "content": MARK}
             if isinstance(m, Turn)
-            else {"role": m.role, "content": m.text.replace(MARK, "\ufffd")}
+            else {"role": m.role, "content": self._control.sub(_defused, m.text)}
             for m in remembered
         ]
         text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -71,6 +73,11 @@ class Prompter:
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _defused(control: re.Match[str]) -> str:
+    """A control token that a page spells, so that it stays words: no page forges a turn."""
+    return "\ufffd" if control[0] == MARK else f"{control[0][0]} {control[0][1:]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import httpx
 import numpy as np
 from selectolax.lexbor import LexborHTMLParser
+
 from turngym.envs.web.document import Document
 from turngym.envs.web.page import render
 from turngym.envs.web.shop import WebShop

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from turngym.trainers.curriculum import Spread
 from turngym.trainers.rollout import Group, Outcome, Spec, Trajectory
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from turngym.agents.chat import Prompter
 from turngym.agents.memory import MEMORIES
 from turngym.agents.tiny import tokenizer

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from turngym.envs import CheckpointError, UsageError
 from turngym.trainers import cli
 from turngym.trainers.evaluate import Evaluation, evaluate, play, world

@@ -2,7 +2,8 @@
 
 In blocks marked ``console`` the lines after ``$ `` are commands, a backslash or ``> `` goes on with one, and what
 stands beneath is the output, of which ``...`` matches any part. Every line of a ``bash`` block is a command. Each
-``python`` block runs by itself. All blocks of a file share one folder, whose ``.venv`` is the one the tests run in.
+``python`` block runs by itself; one that begins with ``# NAME.py`` is kept as that file. All blocks of a file share
+one folder, whose ``.venv`` is the one the tests run in.
 Only what sets up the checkout, runs these very tests or trains for long is not run.
 """
 
@@ -71,6 +72,8 @@ def matches(shown: str, real: str) -> bool:
 
 def run(step: Step, folder: Path) -> None:
     """Run ``step``; raises AssertionError when it fails or says something else than was shown."""
+    if step.python and (name := re.match(r"# (\w+\.py)\n", step.words)):
+        (folder / name[1]).write_text(step.words)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-c", step.words] if step.python else ["bash", "-euo", "pipefail", "-c", step.words]
     done = subprocess.run(

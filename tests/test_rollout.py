@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+
 from turngym.agents import Action, Turn
 from turngym.envs import AgentError, Chat, Deadline, EnvError, JudgeError, Messages, Reply, UsageError, user
 from turngym.trainers.rollout import Pinned, Spec, rollout

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+
 from turngym.agents.tiny import model as shape
 from turngym.agents.tiny import tokenizer as words
 from turngym.envs import CheckpointError, EnvError, Failure, UsageError
 from turngym.trainers import checkpoint, models
+from turngym.trainers.loop import Loop
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Spec
 from turngym.trainers.run import CHECKPOINT, train
@@ -78,12 +80,29 @@ def facts(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k} for row in rows]
 
 
-def test_a_run_is_deterministic_and_resumes_bit_for_bit(place: Path, tmp_path: Path) -> None:
+def stop_at(step: int) -> Any:
+    """A ``Loop._learn`` that the user interrupts before the update ``step``."""
+    learn = Loop._learn
+
+    def stop(loop: Loop, groups: Any) -> Any:
+        if loop.learner.version + 1 == step:
+            raise KeyboardInterrupt
+        return learn(loop, groups)
+
+    return stop
+
+
+def test_a_run_is_deterministic_and_resumes_bit_for_bit(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, again, parts = tmp_path / "whole", tmp_path / "again", tmp_path / "parts"
     train(settings(place, whole))
     train(settings(place, again))
-    train(settings(place, parts, steps=2))
-    train(settings(place, parts, steps=4), resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_learn", stop_at(3))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(place, parts))
+    train(settings(place, parts), resume=True)
     start = models.load(str(place / "model"))[0].state_dict()
     assert any(not torch.equal(start[k], v) for k, v in weights(whole).items()), "nothing was learned"
     for other in (again, parts):

@@ -1,1 +1,1 @@
-"""To be written."""
+"""Teachers: trajectories to gradients. Import what you need from its modules; nothing here loads torch."""

@@ -19,21 +19,30 @@ class Update:
     """How one batch becomes optimiser steps: at most ``epochs`` x ``minibatches``.
 
     ``target_kl`` (nats a token, k3 to the behaviour policy) ends the update before a step that starts beyond
-    it; ``grad_clip`` bounds the gradient's norm. Raises UsageError for values that would do nothing.
+    it; ``grad_clip`` bounds the gradient's norm; over the last share ``decay`` of the run the learning rate falls
+    linearly to a tenth. Raises UsageError for values that would do nothing.
     """
 
     epochs: int = 1
     minibatches: int = 1
     target_kl: float | None = None
     grad_clip: float | None = None
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.minibatches < 1:
             raise UsageError(f"{self}: epochs and minibatches must be at least 1")
+        if not 0 <= self.decay <= 1:
+            raise UsageError(f"{self}: decay is a share of the run, from 0 to 1")
         if any(limit is not None and not limit > 0 for limit in (self.target_kl, self.grad_clip)):
             raise UsageError(f"{self}: target_kl and grad_clip must be above 0, or None")
         if self.target_kl is not None and self.epochs * self.minibatches == 1:
             raise UsageError(f"{self}: target_kl ends an update early, and one of a single step has no early end")
+
+    def factor(self, progress: float) -> float:
+        """Of the learning rate, when the share ``progress`` of the run's updates is done."""
+        late = max(0.0, progress - 1 + self.decay)
+        return 1 - 0.9 * late / self.decay if late else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

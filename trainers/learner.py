@@ -44,6 +44,7 @@ class Learner:
         references: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.model, self.recipe, self.micro_tokens, self.version = model, recipe, micro_tokens, 0
+        self.lr = lr
         self.network = Network(model)
         self.references = {name: Network(m) for name, m in (references or {}).items()}
         if set(self.references) - set(recipe.references):
@@ -57,8 +58,10 @@ class Learner:
     def device(self) -> torch.device:
         return self.parameters[0].device
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch, progress: float = 0.0) -> dict[str, float]:
         """Learn from one batch: one optimiser step a minibatch and epoch; ``version`` grows by one.
+
+        ``progress`` is the share of the run's updates that is done: the recipe's decay goes by it.
 
         Gives the loss by term and in all, ``grad_norm`` (before clipping), ``entropy`` (nats a token), ``kl``
         (k3 to the behaviour policy, nats a token), ``clip_fraction``, ``tokens`` and ``rows`` learned from,
@@ -66,6 +69,8 @@ class Learner:
         recipe cannot use the batch, TurngymError if a gradient is not finite.
         """
         self.model.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * self.recipe.update.factor(progress)
         tally = Tally()
         log = lag(batch, self.version)
         credited = self.recipe.credited(batch).to(self.device)

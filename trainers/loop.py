@@ -53,8 +53,7 @@ class Loop:
             for step in range(done + 1, self.run.steps + 1):
                 began = time.monotonic()
                 groups = self._groups()
-                compare = self._compare(step, groups[-1])
-                facts = self._learn(groups) | self._agreement(compare, groups[-1])
+                facts = self._agreement(step, groups[-1]) | self._learn(groups)
                 self.seconds += time.monotonic() - began
                 success = facts["success"]
                 self.log.write(step, facts)
@@ -98,8 +97,7 @@ class Loop:
                 self._open = [g for g in self._open if g not in taken]
                 return [self._finished.pop(g) for g in taken]
             for group in self.workers.collect(1):
-                self._finished[group.spec.group] = group
-                self.admission.finish(group.spec.group)
+                self._keep(group)
 
     def _start(self, room: int, version: int) -> None:
         """Admit up to ``room`` groups: after a resume those that were open, then new ones."""
@@ -122,7 +120,9 @@ class Loop:
         trajectories = [t for group in groups for t in group.trajectories]
         outcomes = self._outcomes(trajectories)
         began = time.monotonic()
-        facts: dict[str, Any] = self.learner.update(collate([*trajectories, *self._rehearsed()]))
+        facts: dict[str, Any] = self.learner.update(
+            collate([*trajectories, *self._rehearsed()]), progress=self.learner.version / self.run.steps
+        )
         self.workers.publish(dict(self.learner.tensors()), self.learner.version)
         learning = time.monotonic() - began
         scored = [t for t in trajectories if t.scored]
@@ -162,28 +162,28 @@ class Loop:
             raise Failure(f"{failed:.0%} of {len(trajectories)} episodes failed ({shown}); the first errors are above")
         return {name: n / len(trajectories) for name, n in sorted(counts.items())}
 
-    def _compare(self, step: int, group: Group) -> Spec | None:
-        """Every so many updates one group is played in a browser too, while the learner learns."""
-        if "browser" not in self.workers.worlds or step % self.run.browser_every:
-            return None
-        spec = replace(group.spec, world="browser")
-        self.workers.submit([spec])
-        return spec
+    def _agreement(self, step: int, ours: Group) -> dict[str, float]:
+        """Every so many updates, the share of a group's episodes that go the same way in a browser, act by act.
 
-    def _agreement(self, spec: Spec | None, ours: Group) -> dict[str, float]:
-        """The share of episodes that went the same way in the browser, action by action."""
-        if spec is None:
+        Played before the learner starts: its threads and a browser on the same cores would slow each other badly.
+        """
+        if "browser" not in self.workers.worlds or step % self.run.browser_every:
             return {}
-        theirs: list[Group] = []
-        while not any(g.spec == spec for g in theirs):
-            theirs += self.workers.collect(1)
-        for group in theirs:
-            if group.spec != spec:
-                self._finished[group.spec.group] = group
-                self.admission.finish(group.spec.group)
-        other = next(g for g in theirs if g.spec == spec)
-        same = [path(a) == path(b) for a, b in zip(ours.trajectories, other.trajectories, strict=True)]
+        spec = replace(ours.spec, world="browser")
+        self.workers.submit([spec])
+        theirs = None
+        while theirs is None:
+            (group,) = self.workers.collect(1)
+            if group.spec == spec:
+                theirs = group
+            else:
+                self._keep(group)
+        same = [path(a) == path(b) for a, b in zip(ours.trajectories, theirs.trajectories, strict=True)]
         return {"browser_agreement": sum(same) / len(same)}
+
+    def _keep(self, group: Group) -> None:
+        self._finished[group.spec.group] = group
+        self.admission.finish(group.spec.group)
 
 
 def path(trajectory: Trajectory) -> tuple[tuple[str, ...], float]:

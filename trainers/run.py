@@ -86,8 +86,10 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     )
     with _world(run.env, places["train"]) as world:
         names = templates(world)
-        wanted = run.demonstrations
-        demos = demonstrate(world, names, wanted, Prompter(tokenizer), MEMORIES[memory], run.seed)
+    every = tuple((k, v) for k, v in places["train"] if k != "level")  # demonstrations are of all levels
+    with _world(run.env, every) as world:
+        prompter, recall = Prompter(tokenizer), MEMORIES[memory]
+        demos = demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
     agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
     with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
         if saved is None:

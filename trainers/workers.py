@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
@@ -59,22 +60,29 @@ class Player:
             model, tokenizer = load(setting.agent, setting.device)
             self.sampler, self.prompter = TorchSampler(model), Prompter(tokenizer)
         self._threads = [ThreadPoolExecutor(1, f"world-{i}") for i in range(setting.threads)]
-        self._slots = asyncio.Semaphore(setting.slots)
         self._worlds = dict(setting.worlds)
         self._free: dict[str, list[Pinned]] = {}
         self._made = 0
 
     async def play(self, specs: Sequence[Spec], done: Callable[[Group], None]) -> None:
-        """All groups, their episodes side by side; ``done`` gets each as it ends."""
-        await asyncio.gather(*(self.group(spec, done) for spec in specs))
+        """All groups, as many episodes at once as there are slots; ``done`` gets each group as it ends."""
+        waiting = deque((spec, member) for spec in specs for member in range(spec.size))
+        played: dict[Spec, list[Trajectory]] = {spec: [] for spec in specs}
 
-    async def group(self, spec: Spec, done: Callable[[Group], None]) -> None:
-        done(Group(spec, tuple(await asyncio.gather(*(self.episode(spec, m) for m in range(spec.size))))))
+        async def slot() -> None:
+            # a slot counts as one episode from its first to its last, so that a batch never depends on timing
+            with self.sampler.playing() if self.sampler else nullcontext():
+                while waiting:
+                    spec, member = waiting.popleft()
+                    played[spec].append(await self.episode(spec, member))
+                    if len(played[spec]) == spec.size:
+                        done(Group(spec, tuple(sorted(played[spec], key=lambda t: t.member))))
+
+        await asyncio.gather(*(slot() for _ in range(min(self.setting.slots, len(waiting)))))
 
     async def episode(self, spec: Spec, member: int) -> Trajectory:
-        async with self._slots, self._world(spec.world) as world:
-            with self.sampler.playing() if self.sampler else nullcontext():
-                return await rollout(world, self._agent(spec, member, world), spec, member)
+        async with self._world(spec.world) as world:
+            return await rollout(world, self._agent(spec, member, world), spec, member)
 
     async def close(self) -> None:
         for world in [w for worlds in self._free.values() for w in worlds]:

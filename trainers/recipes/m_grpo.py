@@ -16,6 +16,7 @@ def m_grpo(
     epochs: int = 1,
     minibatches: int = 1,
     grad_clip: float = 1.0,
+    decay: float = 0.5,
 ) -> Recipe:
     """L = -1/G sum_i 1/|tau_i| sum_j 1/|a_ij| sum_t min(r A_i, clip(r, 1 - low, 1 + high) A_i) - kl KL.
 
@@ -33,6 +34,6 @@ def m_grpo(
     return Recipe(
         terms=tuple(terms),
         credit=GroupNorm(ddof=1, eps=1e-4),
-        update=Update(epochs=epochs, minibatches=minibatches, grad_clip=grad_clip),
+        update=Update(epochs=epochs, minibatches=minibatches, grad_clip=grad_clip, decay=decay),
         references=("start",) if kl else (),
     )
