@@ -91,12 +91,42 @@ def test_padding_on_the_right_needs_no_attention_mask() -> None:
     torch.testing.assert_close(masked[batch.attention_mask], plain[batch.attention_mask], rtol=0, atol=1e-12)
 
 
+def wide(lengths: list[int]) -> Batch:
+    """Demonstrations of random ids, one row each of the given length; the last two tokens are written."""
+    g = torch.Generator().manual_seed(1)
+
+    def one(i: int, length: int) -> Trajectory:
+        ids = tuple(torch.randint(1, 32, (length,), generator=g).tolist())
+        call = Call(
+            "p",
+            Request(ids[:-1] if length < 3 else ids[:-2]),
+            Sample(ids[-1:] if length < 3 else ids[-2:], (), (), "stop"),
+        )
+        return Trajectory(
+            str(i), "t", 0, i, 0, (Turn((), Action("", (call,))),), (), "terminated", source="demonstration"
+        )
+
+    return collate([one(i, length) for i, length in enumerate(lengths)])
+
+
 def test_pack_fills_micro_batches_with_rows_of_like_length() -> None:
-    lengths = torch.tensor([5, 9, 2, 9, 30, 5])
-    packed = pack(lengths, 20)
+    batch = wide([5, 9, 2, 9, 30, 5])
+    packed = pack(batch, 20)
     assert sorted(i for index in packed for i in index.tolist()) == list(range(6))
-    assert [lengths[index].tolist() for index in packed] == [[30], [9, 9], [5, 5, 2]]
-    assert pack(lengths[:0], 20) == []
+    assert [batch.lengths[index].tolist() for index in packed] == [[30], [9, 9], [5, 5, 2]]
+    assert pack(batch.take(torch.tensor([], dtype=torch.long)), 20) == []
+
+
+def test_equal_rows_share_a_micro_batch_and_pass_once() -> None:
+    batch = wide([9, 5, 9, 5, 9, 9])
+    batch.ids[4], batch.ids[2], batch.ids[3] = batch.ids[0], batch.ids[0], batch.ids[1]
+    packed = pack(batch, 20)
+    assert [sorted(index.tolist()) for index in packed] in ([[0, 2, 4, 5], [1, 3]], [[0, 2, 4, 5], [3, 1]])
+    model = qwen()
+    output = Output(Network(model), batch.take(packed[0]))
+    assert output.distinct[0].shape[0] == 2
+    alone = [Output(Network(model), batch.take(index[None])).logp for index in packed[0]]
+    torch.testing.assert_close(output.logp, torch.cat(alone), rtol=0, atol=1e-12)
 
 
 def test_entropy_is_that_of_the_tempered_distribution() -> None:

@@ -86,18 +86,33 @@ class Output:
         return row, column
 
     @cached_property
+    def distinct(self) -> tuple[Tensor, Tensor]:
+        """The different rows of ids [U, T-1], and which of them each row is, [B].
+
+        Members of a group often read and write the same: such rows pass through the network once.
+        """
+        ids, place = torch.unique(self.batch.ids[:, :-1], dim=0, return_inverse=True)
+        return ids, place
+
+    @cached_property
+    def states(self) -> Tensor:
+        """Last hidden states [U, T-1, H] of the distinct rows: the state at t predicts the token at t + 1."""
+        return self.network.hidden(self.distinct[0])
+
+    @property
     def hidden(self) -> Tensor:
-        """Last hidden states [B, T-1, H]: the state at t predicts the token at t + 1."""
-        return self.network.hidden(self.batch.ids[:, :-1])
+        """Last hidden states [B, T-1, H]."""
+        return self.states[self.distinct[1]]
 
     @cached_property
     def logits(self) -> Tensor:
         """Logits [W, V] that predict the written tokens, divided by the row's temperature; at least float32."""
         row, column = self.written
+        ids, place = self.distinct
         if self.network.splits:
-            raw = self.network.head(self.hidden[row, column - 1])
+            raw = self.network.head(self.states[place[row], column - 1])
         else:
-            raw = self.network.logits(self.batch.ids[:, :-1])[row, column - 1]
+            raw = self.network.logits(ids)[place[row], column - 1]
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         return raw / self.batch.temperature[row, None].to(raw)
 
@@ -123,25 +138,34 @@ class Output:
         return values.new_zeros(self.batch.ids.shape).index_put(self.written, values)
 
 
-def pack(lengths: Tensor, tokens: int) -> list[Tensor]:
-    """Micro-batches of rows of like length, at most ``tokens`` padded tokens each (one row at the least).
+def pack(batch: Batch, tokens: int) -> list[Tensor]:
+    """Micro-batches of rows of like length, at most ``tokens`` padded tokens of distinct rows each (one at the least).
 
-    Takes ``lengths`` [B]; gives row indices, the longest rows first so that memory runs out at once or never.
+    Gives row indices; rows of equal ids stay together, the longest rows come first so that memory runs out at once
+    or never.
     """
-    order, out, start = lengths.argsort(descending=True, stable=True), [], 0
-    sizes = lengths[order].tolist()
-    while start < len(sizes):
-        count = max(1, tokens // max(1, sizes[start]))
-        out.append(order[start : start + count])
-        start += count
-    return out
+    if not len(batch.ids):
+        return []
+    kinds = torch.unique(batch.ids, dim=0, return_inverse=True)[1]
+    order = kinds.argsort(stable=True)
+    order = order[batch.lengths[order].argsort(descending=True, stable=True)]
+    out, taken, seen = list[list[int]](), list[int](), set[int]()
+    width = 0
+    for row, kind, length in zip(order.tolist(), kinds[order].tolist(), batch.lengths[order].tolist(), strict=True):
+        if taken and kind not in seen and (len(seen) + 1) * width > tokens:
+            out.append(taken)
+            taken, seen = [], set()
+        width = width if taken else length
+        taken.append(row)
+        seen.add(kind)
+    return [torch.tensor(index, device=batch.ids.device) for index in (*out, taken)]
 
 
 @torch.no_grad()
 def log_probs(network: Network, batch: Batch, tokens: int) -> Tensor:
     """Log-probability [B, T] of each written token under ``network``, in micro-batches; no gradient."""
     out: Tensor | None = None
-    for index in pack(batch.lengths, tokens):
+    for index in pack(batch, tokens):
         logp = Output(network, batch.take(index)).logp
         out = logp.new_zeros(batch.ids.shape) if out is None else out
         out[index, : logp.shape[1]] = logp

@@ -81,7 +81,7 @@ class TorchSampler:
 
     def decode(self, requests: Sequence[Request]) -> list[Sample]:
         """A Sample for each request, in chunks of ``rows`` of about equal length."""
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].ids), requests[i].seed))
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].ids), requests[i].ids, requests[i].seed))
         samples: dict[int, Sample] = {}
         for start in range(0, len(order), self.rows):
             chunk = order[start : start + self.rows]
@@ -91,32 +91,44 @@ class TorchSampler:
     @torch.inference_mode()
     def _chunk(self, requests: Sequence[Request]) -> list[Sample]:
         device = self.model.device
-        ids, seen = left_padded(requests, device)
         limit = max(r.max_tokens for r in requests)
         uniform = torch.tensor(np.array([numbers(r, limit) for r in requests]), device=device)  # [R, limit]
         heat = torch.tensor([r.temperature for r in requests], device=device)[:, None]
-        positions, past = (seen.cumsum(1) - 1).clamp(min=0), None
+        logits, past, seen = self._prefill(requests)
         open_rows, tokens, logps = [True] * len(requests), list[list[int]](), list[list[float]]()
         for step in range(limit):
-            out = self.model(
-                input_ids=ids,
-                attention_mask=seen,
-                position_ids=positions,
-                past_key_values=past,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            past = out.past_key_values
-            chosen, logp = draw(out.logits[:, -1].float(), heat, uniform[:, step])
+            chosen, logp = draw(logits, heat, uniform[:, step])
             tokens.append(chosen.tolist())
             logps.append(logp.tolist())
             for i, request in enumerate(requests):
                 open_rows[i] &= tokens[-1][i] not in request.stop and step + 1 < request.max_tokens
             if not any(open_rows):
                 break
-            ids, positions = chosen[:, None], positions[:, -1:] + 1
-            seen = torch.cat([seen, torch.ones_like(ids)], 1)
+            seen = torch.cat([seen, seen.new_ones(len(requests), 1)], 1)
+            logits, past = self._forward(chosen[:, None], seen, past)
         return [self._sample(r, [t[i] for t in tokens], [p[i] for p in logps]) for i, r in enumerate(requests)]
+
+    def _prefill(self, requests: Sequence[Request]) -> tuple[Tensor, Any, Tensor]:
+        """Next-token logits [R, V], cache and attention mask [R, T] of the prompts, equal ones read once."""
+        prompts = list(dict.fromkeys(r.ids for r in requests))
+        number = {prompt: i for i, prompt in enumerate(prompts)}
+        place = torch.tensor([number[r.ids] for r in requests], device=self.model.device)
+        ids, seen = left_padded(prompts, self.model.device)
+        logits, past = self._forward(ids, seen, None)
+        past.batch_select_indices(place)
+        return logits[place], past, seen[place]
+
+    def _forward(self, ids: Tensor, seen: Tensor, past: Any) -> tuple[Tensor, Any]:
+        """Logits [R, V] after the last of ``ids`` [R, N], which end the ``seen`` [R, T] tokens; and the cache."""
+        out = self.model(
+            input_ids=ids,
+            attention_mask=seen,
+            position_ids=(seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1].float(), out.past_key_values
 
     def _sample(self, request: Request, tokens: list[int], logps: list[float]) -> Sample:
         end = next((i + 1 for i, token in enumerate(tokens) if token in request.stop), None)
@@ -155,9 +167,9 @@ def numbers(request: Request, count: int) -> np.ndarray[Any, np.dtype[np.float64
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(request.seed))).random(count)
 
 
-def left_padded(requests: Sequence[Request], device: torch.device) -> tuple[Tensor, Tensor]:
+def left_padded(prompts: Sequence[tuple[int, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and attention mask [R, T], the prompts ending at the right edge."""
-    width = max(len(r.ids) for r in requests)
-    ids = torch.tensor([[0] * (width - len(r.ids)) + list(r.ids) for r in requests], device=device)
-    seen = torch.tensor([[0] * (width - len(r.ids)) + [1] * len(r.ids) for r in requests], device=device)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+    seen = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     return ids, seen
