@@ -10,11 +10,9 @@ from typing import Any
 from . import demo
 from .evaluate import Evaluation, evaluate
 from .files import write_text
-from .report import Report, from_json, table
+from .machine import machine
+from .report import table
 from .run import train
-
-COMMITTED = Path(__file__).parent / "controls.json"
-NAMES = {"zero": "RL without a warm-up (Zero)", "clone": "cloning alone, ten times the demonstrations"}
 
 
 def _help(text: str) -> Any:
@@ -39,19 +37,13 @@ def controls(settings: Controls) -> Path:
     }
     reports = {}
     for name, control in runs.items():
-        print(f"{NAMES[name]} …", flush=True)
+        print(f"{demo.CONTROLS[name]} …", flush=True)
         trained = train(replace(control, out=str(out / name)))
         asked = Evaluation(agent=trained.folder, engine="parser", episodes=200, level=run.levels, seed=run.seed)
         reports[name] = evaluate(asked)
-    print(table({NAMES[name]: report for name, report in reports.items()}))
+    print(table({demo.CONTROLS[name]: report for name, report in reports.items()}))
     figures: dict[str, Any] = {name: report.to_json() for name, report in reports.items()}
     figures |= {"date": datetime.now(UTC).date().isoformat(), "seconds": round(time.monotonic() - start, 1)}
     file = out / "controls.json"
-    write_text(file, json.dumps(figures | {"seed": run.seed, "machine": demo.machine()}, indent=2) + "\n")
+    write_text(file, json.dumps(figures | {"seed": run.seed, "machine": machine()}, indent=2) + "\n")
     return file
-
-
-def committed() -> dict[str, Report]:
-    """The control figures that come with the package, by the name that a table shows, with their date."""
-    figures = json.loads(COMMITTED.read_text())
-    return {f"{NAMES[name]}, {figures['date']}": from_json(figures[name]) for name in NAMES}

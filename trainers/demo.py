@@ -1,8 +1,6 @@
 """The main job as one command: measure the embedded policy, train it, measure it again in a real browser."""
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +12,7 @@ from ..agents.tiny import BASE
 from . import log as logs
 from .evaluate import Evaluation, evaluate, play, world
 from .files import write_text
+from .machine import machine
 from .plot import Mark, learning_curve
 from .recipes import RUNS
 from .report import Report, from_json, table
@@ -23,6 +22,8 @@ from .settings import Run
 from .view import Episode, Step, write
 
 RESULT, CURVE, PAGE = "result.json", "learning_curve.png", "index.html"
+COMMITTED = Path(__file__).parent / "controls.json"  # made by ``turngym controls``
+CONTROLS = {"zero": "Zero (no warm-up)", "clone": "1,000 demonstrations, no RL"}
 TRAINED = (1, 2, 3)  # levels of the short demonstration
 
 
@@ -92,20 +93,6 @@ def result(
     }
 
 
-def machine() -> dict[str, Any]:
-    """Where the figures come from."""
-    import torch
-
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
 def closing(out: Path, reports: Mapping[str, Report], seconds: Mapping[str, float]) -> str:
     """The last words: a table and what to do next."""
     return "\n".join(
@@ -113,7 +100,7 @@ def closing(out: Path, reports: Mapping[str, Report], seconds: Mapping[str, floa
             "",
             "Success on held-out shops, with 95 % intervals:",
             "",
-            table(reports),
+            table({**reports, **committed()}),
             "",
             f"{sum(seconds.values()) / 60:.1f} minutes in all.",
             f"Open {out / PAGE} to watch the agent, {out / CURVE} for the learning curve.",
@@ -124,6 +111,12 @@ def closing(out: Path, reports: Mapping[str, Report], seconds: Mapping[str, floa
             "  turngym train webagent_r1 --levels 1,2 --steps 20 --out runs/mine",
         ]
     )
+
+
+def committed() -> dict[str, Report]:
+    """The control figures that come with the package, by the name that the table shows, with their date."""
+    figures = json.loads(COMMITTED.read_text())
+    return {f"{label}, {figures['date']}": from_json(figures[name]) for name, label in CONTROLS.items()}
 
 
 class _Parts:
@@ -174,11 +167,3 @@ def replay(trajectory: Trajectory) -> Episode:
     last = trajectory.final[-1].text if trajectory.final else ""
     steps.append(Step(last, "", info.get("final_screenshot")))
     return Episode(str(info["goal"]), str(info["template"]), int(info["level"]), bool(info["success"]), tuple(steps))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -19,6 +19,7 @@ from .files import write_text
 from .primer import Piece, Primer, copying
 
 AGENT = {"memory": "compressed", "max_tokens": 16, "instructions": False}
+LOG = "pretrain.jsonl"
 CONTEXT = 0.3  # copying has formed when the loss is below
 REHEARSAL = 0.15  # the share of copying rows afterwards
 
@@ -35,6 +36,8 @@ class Pretrain:
     layers: int = field(default=3, metadata={"help": "transformer layers"})
     width: int = field(default=96, metadata={"help": "hidden size"})
     heads: int = field(default=4, metadata={"help": "attention heads of 32"})
+    start: str = field(default="", metadata={"help": "folder of a base to go on from; none: from nothing"})
+    crowded: float = field(default=0.0, metadata={"help": "share of pages whose elements share words"})
     threads: int = field(default=1, metadata={"help": "torch threads"})
 
 
@@ -44,25 +47,11 @@ def pretrain(run: Pretrain) -> Path:
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = words.build()
-    model = shape.build(
-        len(tokenizer),
-        pad=tokenizer.pad_token_id,
-        end=tokenizer.eos_token_id,
-        seed=run.seed,
-        layers=run.layers,
-        width=run.width,
-        heads=run.heads,
-    )
+    model, log = models.load(run.start)[0] if run.start else fresh(run, tokenizer), history(run)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.95), weight_decay=0.0)
-    rng, copied, start = np.random.default_rng(run.seed), False, time.monotonic()
-    primer, entries = Primer(rng), range(256, len(tokenizer) - len(SPECIALS))
-    log: list[dict[str, Any]] = [
-        {
-            "command": "turngym pretrain",
-            "settings": asdict(run),
-            "parameters": sum(p.numel() for p in model.parameters()),
-        }
-    ]
+    rng, copied, start = np.random.default_rng(run.seed), bool(run.start), time.monotonic()
+    primer, entries = Primer(rng, run.crowded), range(256, len(tokenizer) - len(SPECIALS))
+    log.append({"settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())})
     for step in range(1, run.steps + 1):
         optimizer.param_groups[0]["lr"] = run.lr * schedule(step, run.steps)
         rows = [
@@ -81,6 +70,25 @@ def pretrain(run: Pretrain) -> Path:
         if step % 200 == 0 or step == run.steps:
             save(out, model, tokenizer, log)
     return out
+
+
+def fresh(run: Pretrain, tokenizer: Any) -> Any:
+    """An untrained model of the run's size."""
+    return shape.build(
+        len(tokenizer),
+        pad=tokenizer.pad_token_id,
+        end=tokenizer.eos_token_id,
+        seed=run.seed,
+        layers=run.layers,
+        width=run.width,
+        heads=run.heads,
+    )
+
+
+def history(run: Pretrain) -> list[dict[str, Any]]:
+    """The log of the base that the run goes on from."""
+    log = Path(run.start) / LOG
+    return [json.loads(line) for line in log.read_text().splitlines()] if run.start and log.is_file() else []
 
 
 def encode(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[list[int], list[int]]:
@@ -123,4 +131,4 @@ def learn(
 def save(out: Path, model: Any, tokenizer: Any, log: Sequence[object]) -> None:
     """The folder as an agent's, with its log."""
     models.save(out, model, tokenizer, AGENT)
-    write_text(out / "pretrain.jsonl", "".join(json.dumps(row) + "\n" for row in log))
+    write_text(out / LOG, "".join(json.dumps(row) + "\n" for row in log))

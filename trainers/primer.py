@@ -31,10 +31,15 @@ def copying(rng: np.random.Generator, entries: Sequence[int]) -> tuple[list[int]
 
 
 class Primer:
-    """Makes chats in pieces from random pages."""
+    """Makes chats in pieces from random pages.
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.words = rng, words()
+    ``crowded`` is the share of pages whose elements are named by two of a few words, so that only both words
+    together tell which is meant.
+    """
+
+    def __init__(self, rng: np.random.Generator, crowded: float = 0.0) -> None:
+        self.rng, self.words, self.crowded = rng, words(), crowded
+        self.pool: tuple[str, ...] = ()
 
     def chat(self, requests: int = 6) -> list[Piece]:
         """A request, a past, a page, the answer; then more requests of the same page."""
@@ -52,6 +57,8 @@ class Primer:
     def lesson(self) -> Lesson:
         """A random page of 2 to 11 elements with some text between them."""
         rng = self.rng
+        crowded = self.crowded > 0 and rng.random() < self.crowded
+        self.pool = tuple(self._word() for _ in range(int(rng.integers(5, 10)))) if crowded else ()
         count = int(rng.integers(2, 12))
         first = 1 if rng.random() < 0.5 else int(rng.integers(1, 30))
         ids = [first + i for i in range(count)] if rng.random() < 0.5 else self._ids(count)
@@ -79,9 +86,9 @@ class Primer:
         return element.text, show("Click", element=element.name)
 
     def _element(self, id: int, taken: set[str]) -> Element:
-        text = self._phrase()
+        text = self._name()
         while text in taken:
-            text = self._phrase()
+            text = self._name()
         taken.add(text)
         kind = self.rng.random()
         if kind < 0.12:
@@ -112,6 +119,12 @@ class Primer:
         if self.rng.random() < 0.2:
             return show("Search", argument=self._phrase(), element=element)
         return show("Click", element=element)
+
+    def _name(self) -> str:
+        if not self.pool:
+            return self._phrase()
+        first, second = self.rng.permutation(len(self.pool))[:2]
+        return f"{self.pool[first]} {self.pool[second]}"
 
     def _phrase(self) -> str:
         return " ".join(self._word() for _ in range(1 if self.rng.random() < 0.3 else 2))
