@@ -169,10 +169,12 @@ def test_the_shipped_tokenizer_is_the_one_of_the_code() -> None:
 
 
 def test_the_shipped_log_says_how_the_weights_were_made() -> None:
-    first, *rest = [json.loads(line) for line in (BASE / "pretrain.jsonl").read_text().splitlines()]
-    assert first["command"].startswith("turngym pretrain") and type(first["settings"]["seed"]) is int
-    steps = [row for row in rest if "loss" in row]
-    assert steps[-1]["step"] == first["settings"]["steps"] and steps[-1]["loss"] < steps[0]["loss"] / 3
+    log = [json.loads(line) for line in (BASE / "pretrain.jsonl").read_text().splitlines()]
+    stages = [row for row in log if "command" in row]
+    assert stages and all(row["command"].startswith("turngym pretrain") for row in stages)
+    assert all(type(row["settings"]["seed"]) is int for row in stages)
+    steps = [row for row in log if "loss" in row]
+    assert steps[-1]["step"] == stages[-1]["settings"]["steps"] and steps[-1]["loss"] < steps[0]["loss"] / 3
 
 
 def test_paths_are_whole() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..agents.tiny import model as shape
 from ..agents.tiny import tokenizer as words
 from ..agents.tiny.vocabulary import SPECIALS
-from . import models
+from . import models, options
 from .files import write_text
 from .primer import Piece, Primer, copying
 
@@ -51,7 +51,8 @@ def pretrain(run: Pretrain) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.95), weight_decay=0.0)
     rng, copied, start = np.random.default_rng(run.seed), bool(run.start), time.monotonic()
     primer, entries = Primer(rng, run.crowded), range(256, len(tokenizer) - len(SPECIALS))
-    log.append({"settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())})
+    command = " ".join(["turngym pretrain", *options.words(Pretrain(), run)])
+    log.append({"command": command, "settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())})
     for step in range(1, run.steps + 1):
         optimizer.param_groups[0]["lr"] = run.lr * schedule(step, run.steps)
         rows = [
