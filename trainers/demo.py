@@ -44,7 +44,7 @@ def plan(settings: Demo) -> Run:
     """The training run of the demonstration."""
     run = replace(RUNS["webagent_r1"](), seed=settings.seed)
     if settings.long:
-        return replace(run, out=settings.out or "runs/demo-long", levels=(1, 2, 3, 4), demonstrations=160, steps=400)
+        return replace(run, out=settings.out or "runs/demo-long", levels=(1, 2, 3, 4), demonstrations=120, steps=200)
     return replace(run, out=settings.out or "runs/demo", levels=TRAINED)
 
 

@@ -25,7 +25,7 @@ class Run:
     device: str = field(default="cpu", metadata=_help("where learner and samplers compute: cpu or cuda"))
     out: str = field(default="runs/webagent_r1", metadata=_help("folder of the run"))
     seed: int = field(default=0, metadata=_help("root of all randomness"))
-    demonstrations: int = field(default=100, metadata=_help("gold episodes to clone first, of all levels; 0: none"))
+    demonstrations: int = field(default=80, metadata=_help("gold episodes to clone first, of all levels; 0: none"))
     clone_epochs: int = field(default=15, metadata=_help("most epochs over the demonstrations"))
     clone_lr: float = field(default=1e-3, metadata=_help("learning rate of cloning"))
     validation: int = field(default=100, metadata=_help("validation tasks that choose the epoch"))

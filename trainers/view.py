@@ -136,7 +136,7 @@ let episode = 0, step = 0, timer = 0;
 const badge = (e) =>
   make("span", {className: "badge " + (e.success ? "good" : "bad")}, e.success ? "solved" : "failed");
 const about = (e) => make("span", {className: "dim"},
-  `${e.template} \\u00b7 level ${e.level} \\u00b7 ${e.steps.length} ${e.steps.length === 1 ? "turn" : "turns"}`);
+  `${e.template} \\u00b7 level ${e.level} \\u00b7 ${turns(e)} ${turns(e) === 1 ? "turn" : "turns"}`);
 const shown = () => episodes.map((e, i) => i).filter((i) =>
   at("filter").value === "all" || episodes[i].success === (at("filter").value === "solved"));
 
