@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ..envs import AgentError, Message, Messages
 from .core import Action, Call, Request, Sampler, Turn
 from .memory import MEMORIES, Memory
@@ -47,7 +49,10 @@ class Prompter:
             else {"role": m.role, "content": self._control.sub(_defused, m.text)}
             for m in remembered
         ]
-        text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        try:
+            text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise AgentError(f"the model's chat template refuses these messages: {error}") from error
         pieces = text.split(MARK)
         if len(pieces) != len(acts) + 1:
             raise AgentError("the chat template does not copy an assistant's content once; this model cannot be used")

@@ -56,7 +56,16 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     for agent in (str(tmp_path), "no/such-model"):
         with pytest.raises(CheckpointError, match="is not a model folder or hub id"):
             evaluate(Evaluation(agent=agent, episodes=1))
-    for changes in ({"episodes": 0}, {"level": (9,)}, {"template": "steal"}, {"split": "secret"}, {"engine": "lynx"}):
+    for changes in (
+        {"episodes": 0},
+        {"workers": 0},
+        {"seed": -1},
+        {"device": "gpu"},
+        {"level": (9,)},
+        {"template": "steal"},
+        {"split": "secret"},
+        {"engine": "lynx"},
+    ):
         with pytest.raises(UsageError):
             evaluate(Evaluation(**({"agent": "gold", "workers": 1} | changes)))  # type: ignore[arg-type]
 

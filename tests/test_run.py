@@ -138,7 +138,10 @@ def test_a_checkpoint_of_another_run_or_a_torn_one_is_refused(place: Path, tmp_p
 
 
 def test_settings_out_of_range_are_refused(place: Path, tmp_path: Path) -> None:
-    for changes in ({"size": 1}, {"steps": -1}, {"max_lag": -1}, {"levels": (1,)}, {"engine": "parser"}):
+    for changes in ({"size": 1}, {"steps": -1}, {"max_lag": -1}, {"levels": (1,)}, {"engine": "parser"}) + tuple(
+        {name: wrong}
+        for name, wrong in (("seed", -1), ("lr", 0.0), ("temperature", 0.0), ("max_failures", 1.0), ("device", "gpu"))
+    ):
         with pytest.raises(UsageError):
             train(settings(place, tmp_path, **changes))
     with pytest.raises(UsageError, match="no gold actions"):

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
 from ..envs.errors import Failure, TurngymError, UsageError
-from .options import Parser, add, apply, build, show, unknown, words
+from .options import Parser, add, apply, build, show, unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,17 +92,17 @@ def train_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--resume", metavar="DIR", help="go on from the newest checkpoint in DIR")
     add(parser, preset)
     namespace = parser.parse(rest)
-    run = apply(preset, namespace)
     if namespace.resume is not None:
-        run = replace(run, out=_resumable(namespace.resume, "out" in namespace))
+        preset = replace(preset, **_resumed(namespace.resume, "out" in namespace))
+    run = apply(preset, namespace)
     if namespace.dry_run:
         print(show(run))
         return 0
     from .run import train
 
-    again = ["turngym", "train", recipe, *words(replace(preset, out=run.out), run), "--resume", run.out]
+    again = ["turngym", "train", recipe, "--resume", run.out]
     hint = f"; go on with: {shlex.join(again)}"
-    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, hint)
+    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, hint, "checkpoint.pt")
     return 0
 
 
@@ -163,20 +164,26 @@ def envs_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _resumable(folder: str, out_given: bool) -> str:
+def _resumed(folder: str, out_given: bool) -> dict[str, Any]:
+    """The settings of the run in ``folder``, which need not be said again."""
     if out_given:
         raise UsageError("give --out or --resume, not both: a resumed run goes on in its own folder")
     if not Path(folder).is_dir():
         raise UsageError(f"nothing to resume: {folder} is no folder")
-    return folder
+    try:
+        said = json.loads((Path(folder) / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"nothing to resume: {folder} has no readable run.json") from error
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    return settings | {"out": folder}
 
 
-def _interruptible(job: Callable[[], object], out: str, hint: str = "") -> None:
-    """Do ``job``; when the user stops it, say what is left in the folder ``out`` that it writes to."""
+def _interruptible(job: Callable[[], object], out: str, hint: str = "", needs: str = "") -> None:
+    """Do ``job``; when the user stops it, say what is left in the folder ``out``, if the file it ``needs`` is there."""
     try:
         job()
     except KeyboardInterrupt:
-        if Path(out).is_dir() and any(Path(out).iterdir()):
+        if (Path(out) / needs).exists() and any(Path(out).iterdir()):
             raise KeyboardInterrupt(f"what was done is saved in {out}{hint}") from None
         raise
 

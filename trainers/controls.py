@@ -11,24 +11,23 @@ from . import demo
 from .evaluate import Evaluation, evaluate
 from .files import write_text
 from .machine import machine
+from .options import doc
 from .report import table
-from .run import train
-
-
-def _help(text: str) -> Any:
-    return {"help": text}
+from .run import CHECKPOINT, train
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """The control runs."""
 
-    out: str = field(default="runs/controls", metadata=_help("folder of the runs"))
-    seed: int = field(default=0, metadata=_help("root of all randomness"))
+    out: str = field(default="runs/controls", metadata=doc("folder of the runs"))
+    seed: int = field(default=0, metadata=doc("root of all randomness"))
 
 
 def controls(settings: Controls) -> Path:
-    """Trains and measures both controls as the demonstration is measured; returns the file with the figures."""
+    """Trains both controls, going on where an earlier start stopped, and measures them on the demonstration's tasks
+    with the parser engine; returns the file with the figures.
+    """
     start, out = time.monotonic(), Path(settings.out)
     run = demo.plan(demo.Demo(seed=settings.seed))
     runs = {
@@ -38,7 +37,8 @@ def controls(settings: Controls) -> Path:
     reports = {}
     for name, control in runs.items():
         print(f"{demo.CONTROLS[name]} …", flush=True)
-        trained = train(replace(control, out=str(out / name)))
+        place = out / name
+        trained = train(replace(control, out=str(place)), resume=(place / CHECKPOINT).is_file())
         asked = Evaluation(agent=trained.folder, engine="parser", episodes=200, level=run.levels, seed=run.seed)
         reports[name] = evaluate(asked)
     print(table({demo.CONTROLS[name]: report for name, report in reports.items()}))

@@ -9,35 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.tiny import BASE
+from ..envs import UsageError, extra
+from ..envs.web.chromium import find
 from . import log as logs
 from .evaluate import Evaluation, evaluate, play, world
 from .files import write_text
 from .machine import machine
+from .options import doc
 from .plot import Mark, learning_curve
 from .recipes import RUNS
 from .report import Report, from_json, table
 from .rollout import Trajectory
 from .run import CHECKPOINT, WARMUP, train
-from .settings import Run
+from .settings import Run, scalars
 from .view import Episode, Step, write
 
 RESULT, CURVE, PAGE = "result.json", "learning_curve.png", "index.html"
 COMMITTED = Path(__file__).parent / "controls.json"  # made by ``turngym controls``
-CONTROLS = {"zero": "Zero (no warm-up)", "clone": "1,000 demonstrations, no RL"}
+CONTROLS = {"zero": "Zero (no warm-up)", "clone": "cloning alone, ten times the demonstrations"}
 TRAINED = (1, 2, 3)  # levels of the short demonstration
-
-
-def _help(text: str) -> Any:
-    return {"help": text}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """The demonstration: held-out shops before, after the warm-up and after RL."""
 
-    out: str = field(default="", metadata=_help("folder; none: runs/demo, with --long runs/demo-long"))
-    long: bool = field(default=False, metadata=_help("train on all four levels"))
-    seed: int = field(default=0, metadata=_help("root of all randomness"))
+    out: str = field(default="", metadata=doc("folder; none: runs/demo, with --long runs/demo-long"))
+    long: bool = field(default=False, metadata=doc("train on all four levels"))
+    seed: int = field(default=0, metadata=doc("root of all randomness"))
 
 
 def plan(settings: Demo) -> Run:
@@ -56,9 +55,11 @@ def demo(settings: Demo) -> Path:
     """
     run = plan(settings)
     out = Path(run.out)
+    extra("matplotlib", "demo"), find()  # what the end needs is asked for at the start
+    _claim(run, out)
     parts = _Parts(out / "parts")
     seen = Evaluation(agent=str(BASE), episodes=100, level=TRAINED, seed=settings.seed)
-    print(f"turngym demo: training on {', '.join(map(str, run.levels))}, results in {out}", flush=True)
+    print(f"turngym demo: training on levels {', '.join(map(str, run.levels))}; results in {out}", flush=True)
     start = parts.report("start", replace(seen, engine="parser"))
     trained = parts.get("train", lambda: _train(run, out))
     print(f"training took {trained['warmup_seconds'] + trained['seconds']:.0f} s", flush=True)
@@ -75,7 +76,7 @@ def demo(settings: Demo) -> Path:
     marks = [Mark("start", start.success), Mark("warm-up", warmup.success), Mark("after RL", rl.success)]
     learning_curve(logs.rows(out), out / CURVE, marks)
     write_text(out / RESULT, json.dumps(result(run, reports, parts.seconds, trained), indent=2) + "\n")
-    print(closing(out, reports, parts.seconds))
+    print(closing(out, reports, {} if settings.long else committed(), parts.seconds))
     return out
 
 
@@ -93,14 +94,16 @@ def result(
     }
 
 
-def closing(out: Path, reports: Mapping[str, Report], seconds: Mapping[str, float]) -> str:
-    """The last words: a table and what to do next."""
+def closing(
+    out: Path, reports: Mapping[str, Report], beside: Mapping[str, Report], seconds: Mapping[str, float]
+) -> str:
+    """The last words: a table, with what stands ``beside`` the run's own reports, and what to do next."""
     return "\n".join(
         [
             "",
             "Success on held-out shops, with 95 % intervals:",
             "",
-            table({**reports, **committed()}),
+            table({**reports, **beside}),
             "",
             f"{sum(seconds.values()) / 60:.1f} minutes in all.",
             f"Open {out / PAGE} to watch the agent, {out / CURVE} for the learning curve.",
@@ -117,6 +120,14 @@ def committed() -> dict[str, Report]:
     """The control figures that come with the package, by the name that the table shows, with their date."""
     figures = json.loads(COMMITTED.read_text())
     return {f"{label}, {figures['date']}": from_json(figures[name]) for name, label in CONTROLS.items()}
+
+
+def _claim(run: Run, out: Path) -> None:
+    """Marks the folder as this run's; raises UsageError when it holds a demonstration with other settings."""
+    file, ours = out / "parts" / "settings.json", json.dumps(scalars(run), indent=2) + "\n"
+    if file.is_file() and file.read_text() != ours:
+        raise UsageError(f"{out} holds a demonstration with other settings: remove it, or choose another --out")
+    write_text(file, ours)
 
 
 class _Parts:
@@ -155,9 +166,9 @@ def _train(run: Run, out: Path) -> dict[str, Any]:
 
 
 def _replays(evaluation: Evaluation) -> list[Episode]:
-    """One episode of every template, seen and unseen, with the screenshots."""
+    """One episode of every template, seen and unseen, with screenshots; what could not be scored is left out."""
     both = [replace(evaluation, template=kind, episodes=n) for kind, n in (("", 9), ("unseen", 2))]
-    return [replay(t) for e in both for t in play(e, world(e), record=True)]
+    return [replay(t) for e in both for t in play(e, world(e), record=True) if t.scored]
 
 
 def replay(trajectory: Trajectory) -> Episode:

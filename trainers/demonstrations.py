@@ -11,6 +11,8 @@ from ..envs import Env, UsageError
 from .rollout import Outcome, Trajectory, cheat
 from .rows import DEMONSTRATION
 
+ENDLESS = 1000  # turns
+
 
 def lengths(env: Env, templates: Sequence[str], seed: int) -> dict[str, int]:
     """Turns of one gold episode of each template; raises UsageError where gold does not end an episode."""
@@ -19,6 +21,7 @@ def lengths(env: Env, templates: Sequence[str], seed: int) -> dict[str, int]:
         env.reset(seed=seed, options={"template": template} if template else None)
         turns, over = 0, False
         while not over:
+            _bound(turns, template)
             _, _, terminated, truncated, _ = env.step(cheat(env))
             turns, over = turns + 1, terminated or truncated
         found[template] = turns
@@ -26,7 +29,7 @@ def lengths(env: Env, templates: Sequence[str], seed: int) -> dict[str, int]:
 
 
 def shares(turns: Mapping[str, int], count: int) -> dict[str, int]:
-    """``count`` dealt in proportion to ``turns`` by largest remainders, at least one each where it suffices."""
+    """``count`` dealt in proportion to ``turns`` by largest remainders."""
     whole = sum(turns.values())
     exact = {name: count * n / whole for name, n in turns.items()}
     dealt = {name: int(share) for name, share in exact.items()}
@@ -55,6 +58,7 @@ def _gold(env: Env, template: str, seed: int, group: int, prompter: Prompter, me
     turns: list[Turn] = []
     terminated = truncated = False
     while not (terminated or truncated):
+        _bound(len(turns), template)
         text = cheat(env)
         request = Request(prompter.prompt(list(memory(turns, observation))), stop=prompter.stop)
         action = Action(text, (Call("policy", request, Sample(prompter.encode(text), (), (), "stop")),))
@@ -67,6 +71,11 @@ def _gold(env: Env, template: str, seed: int, group: int, prompter: Prompter, me
     if not gold.reward > 0:
         raise UsageError(f"the gold actions of task {template!r} (seed {seed}) earn no reward")
     return gold
+
+
+def _bound(turns: int, template: str) -> None:
+    if turns >= ENDLESS:
+        raise UsageError(f"the gold actions of task {template!r} do not end an episode within {ENDLESS} turns")
 
 
 def number(*key: int) -> int:

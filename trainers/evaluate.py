@@ -7,38 +7,39 @@ from typing import Any
 from ..envs import UsageError
 from .demonstrations import number
 from .models import folder, habits, load
+from .options import doc
 from .report import Report, Score, limits, report
 from .rollout import Spec, Trajectory
+from .settings import available
 from .workers import SCRIPTED, Setting, Workers
 from .worlds import Options, accepts, make, options, templates
 
 TESTING = 6  # the part of the seed's random numbers that evaluations draw from
 
 
-def _help(text: str) -> Any:
-    return {"help": text}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What to measure."""
 
-    env: str = field(default="turngym/WebShop-v0", metadata=_help("environment id, or module:id"))
-    agent: str = field(metadata=_help("model folder or hub id, or: random, gold"))
-    engine: str = field(default="", metadata=_help("parser or browser, for worlds that have engines"))
-    episodes: int = field(default=100, metadata=_help("episodes, the templates in turn"))
-    max_turns: tuple[int, ...] = field(default=(), metadata=_help("limits to measure at; none: each task's own"))
-    split: str = field(default="test", metadata=_help("data: train, validation or test, where a world has splits"))
-    level: tuple[int, ...] = field(default=(), metadata=_help("levels; none: all"))
-    template: str = field(default="", metadata=_help("a task's name, seen or unseen; none: seen"))
-    seed: int = field(default=0, metadata=_help("root of all randomness"))
-    workers: int = field(default=2, metadata=_help("processes"))
+    env: str = field(default="turngym/WebShop-v0", metadata=doc("environment id, or module:id"))
+    agent: str = field(metadata=doc("model folder or hub id, or: random, gold"))
+    engine: str = field(default="", metadata=doc("parser or browser, for worlds that have engines"))
+    episodes: int = field(default=100, metadata=doc("episodes, the templates in turn"))
+    max_turns: tuple[int, ...] = field(default=(), metadata=doc("limits to measure at; none: each task's own"))
+    split: str = field(default="test", metadata=doc("data: train, validation or test, where a world has splits"))
+    level: tuple[int, ...] = field(default=(), metadata=doc("levels; none: all"))
+    template: str = field(default="", metadata=doc("a task's name, seen or unseen; none: seen"))
+    seed: int = field(default=0, metadata=doc("root of all randomness"))
+    workers: int = field(default=2, metadata=doc("processes"))
+    device: str = field(default="cpu", metadata=doc("where the agent computes: cpu or cuda"))
 
 
 def evaluate(evaluation: Evaluation) -> Report:
     """Plays and counts. Raises UsageError for settings that cannot be, Failure when no episode could be scored."""
-    if evaluation.episodes < 1:
-        raise UsageError(f"episodes must be at least 1, not {evaluation.episodes}")
+    for name, least in (("episodes", 1), ("workers", 1), ("seed", 0)):
+        if getattr(evaluation, name) < least:
+            raise UsageError(f"{name} must be at least {least}, not {getattr(evaluation, name)}")
+    available(evaluation.device)
     reports = {}
     for limit in evaluation.max_turns or (None,):
         start = time.monotonic()
@@ -84,6 +85,7 @@ def play(evaluation: Evaluation, made_with: Options, *, record: bool = False) ->
         seed=evaluation.seed,
         slots=4 if browser else 256,
         threads=4 if browser else 1,
+        device=evaluation.device,
         record=record,
     )
     specs = [

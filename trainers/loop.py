@@ -178,8 +178,8 @@ class Loop:
                 theirs = group
             else:
                 self._keep(group)
-        same = [path(a) == path(b) for a, b in zip(ours.trajectories, theirs.trajectories, strict=True)]
-        return {"browser_agreement": sum(same) / len(same)}
+        both = [(a, b) for a, b in zip(ours.trajectories, theirs.trajectories, strict=True) if a.scored and b.scored]
+        return {"browser_agreement": sum(path(a) == path(b) for a, b in both) / len(both)} if both else {}
 
     def _keep(self, group: Group) -> None:
         self._finished[group.spec.group] = group

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from ..agents.memory import MEMORIES
 from ..agents.tiny import BASE
 from ..envs import CheckpointError, UsageError
 from .files import write_bytes, write_text
@@ -45,6 +46,9 @@ def habits(model: str) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(file.read_text())
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
+    limit = said.get("max_tokens", 1) if isinstance(said, dict) else None
+    if type(limit) is not int or limit < 1 or said.get("memory", "full") not in MEMORIES:
+        raise CheckpointError(f"{file} must hold max_tokens of at least 1 and a memory of {', '.join(MEMORIES)}")
     return said
 
 
@@ -53,13 +57,13 @@ def save(to: Path, model: Any, tokenizer: Any, agent: dict[str, Any]) -> None:
 
     Raises UsageError when the disk is full or the place cannot be written; old files then stay whole.
     """
-    to.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=to, prefix=".writing-") as aside:
-        try:
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=to, prefix=".writing-") as aside:
             model.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
-        except (OSError, SafetensorError) as error:
-            raise UsageError(f"cannot write the agent to {to}: {error}") from error
-        for file in sorted(Path(aside).iterdir()):
-            write_bytes(to / file.name, file.read_bytes())
+            for file in sorted(Path(aside).iterdir()):
+                write_bytes(to / file.name, file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"cannot write the agent to {to}: {error}") from error
     write_text(to / AGENT_FILE, json.dumps(agent, indent=2) + "\n")

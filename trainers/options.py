@@ -36,6 +36,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+def doc(text: str) -> dict[str, str]:
+    """The metadata of a field whose option has this help."""
+    return {"help": text}
+
+
 def unknown(kind: str, name: str, known: Sequence[str], see: str = "") -> str:
     """One line: ``name`` is unknown, and the nearest known name, or where to see them, or all of them."""
     near = get_close_matches(name, known, n=1, cutoff=0.7)

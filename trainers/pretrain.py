@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from ..agents.tiny import model as shape
 from ..agents.tiny import tokenizer as words
 from ..agents.tiny.vocabulary import SPECIALS
-from . import models, options
+from ..envs import UsageError
+from . import models
 from .files import write_text
+from .options import doc
+from .options import words as spelled
 from .primer import Piece, Primer, copying
 
 AGENT = {"memory": "compressed", "max_tokens": 16, "instructions": False}
@@ -28,21 +31,22 @@ REHEARSAL = 0.15  # the share of copying rows afterwards
 class Pretrain:
     """Settings of the pretraining."""
 
-    out: str = field(default="runs/base", metadata={"help": "folder that the base policy is written to"})
-    steps: int = field(default=2200, metadata={"help": "optimiser steps"})
-    batch: int = field(default=64, metadata={"help": "rows a step"})
-    lr: float = field(default=3e-3, metadata={"help": "peak learning rate"})
-    seed: int = field(default=0, metadata={"help": "root of all randomness"})
-    layers: int = field(default=3, metadata={"help": "transformer layers"})
-    width: int = field(default=96, metadata={"help": "hidden size"})
-    heads: int = field(default=4, metadata={"help": "attention heads of 32"})
-    start: str = field(default="", metadata={"help": "folder of a base to go on from; none: from nothing"})
-    crowded: float = field(default=0.0, metadata={"help": "share of pages whose elements share words"})
-    threads: int = field(default=1, metadata={"help": "torch threads"})
+    out: str = field(default="runs/base", metadata=doc("folder that the base policy is written to"))
+    steps: int = field(default=2200, metadata=doc("optimiser steps"))
+    batch: int = field(default=64, metadata=doc("rows a step"))
+    lr: float = field(default=3e-3, metadata=doc("peak learning rate"))
+    seed: int = field(default=0, metadata=doc("root of all randomness"))
+    layers: int = field(default=3, metadata=doc("transformer layers"))
+    width: int = field(default=96, metadata=doc("hidden size"))
+    heads: int = field(default=4, metadata=doc("attention heads of 32"))
+    start: str = field(default="", metadata=doc("folder of a base to go on from; none: from nothing"))
+    crowded: float = field(default=0.0, metadata=doc("share of pages whose elements share words"))
+    threads: int = field(default=1, metadata=doc("torch threads"))
 
 
 def pretrain(run: Pretrain) -> Path:
     """Trains and saves the base policy with its log (``pretrain.jsonl``); returns the folder."""
+    check(run)
     torch.set_num_threads(run.threads)
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,7 @@ def pretrain(run: Pretrain) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.95), weight_decay=0.0)
     rng, copied, start = np.random.default_rng(run.seed), bool(run.start), time.monotonic()
     primer, entries = Primer(rng, run.crowded), range(256, len(tokenizer) - len(SPECIALS))
-    command = " ".join(["turngym pretrain", *options.words(Pretrain(), run)])
+    command = " ".join(["turngym pretrain", *spelled(Pretrain(), run)])
     log.append({"command": command, "settings": asdict(run), "parameters": sum(p.numel() for p in model.parameters())})
     for step in range(1, run.steps + 1):
         optimizer.param_groups[0]["lr"] = run.lr * schedule(step, run.steps)
@@ -71,6 +75,17 @@ def pretrain(run: Pretrain) -> Path:
         if step % 200 == 0 or step == run.steps:
             save(out, model, tokenizer, log)
     return out
+
+
+def check(run: Pretrain) -> None:
+    """Raises UsageError for settings out of range, or of no effect."""
+    usual = Pretrain()
+    if min(run.steps, run.batch, run.layers, run.width, run.heads, run.threads) < 1 or run.seed < 0 or not run.lr > 0:
+        raise UsageError("steps, batch, layers, width, heads, threads and lr must be above 0, seed at least 0")
+    if run.start and (run.layers, run.width, run.heads) != (usual.layers, usual.width, usual.heads):
+        raise UsageError("a base to go on from has its own size: leave layers, width and heads away")
+    if not 0 <= run.crowded <= 1:
+        raise UsageError(f"crowded is a share from 0 to 1, not {run.crowded}")
 
 
 def fresh(run: Pretrain, tokenizer: Any) -> Any:

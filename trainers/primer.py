@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..agents.tiny.vocabulary import ASSISTANT, END, INTEGERS, PLACEHOLDER, SYSTEM, USER, words
+from ..agents.memory import PLACEHOLDER
+from ..agents.tiny.vocabulary import ASSISTANT, END, INTEGERS, SYSTEM, USER, words
 from ..envs.web.grammar import quote, show
 from ..envs.web.page import Block, Element, Page, render
 

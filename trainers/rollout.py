@@ -106,6 +106,13 @@ class Pinned:
     async def close(self) -> None:
         await self._run(self._close)
 
+    async def discard(self) -> None:
+        """Close a world that failed, whatever it says; the next reset makes a new one."""
+        try:
+            await self.close()
+        except Exception as error:  # it is broken already
+            logging.getLogger("turngym").warning("closing a failed world: %s: %s", type(error).__name__, error)
+
     async def _run(self, call: Callable[..., Any], *values: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
 
@@ -123,9 +130,9 @@ class Pinned:
         return cheat(self._env)
 
     def _close(self) -> None:
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        env, self._env = self._env, None
+        if env is not None:
+            env.close()
 
 
 def cheat(env: Env | None) -> str:

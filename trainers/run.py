@@ -12,7 +12,7 @@ import torch
 
 from ..agents.chat import Prompter
 from ..agents.memory import MEMORIES
-from ..envs import CheckpointError
+from ..envs import CheckpointError, UsageError
 from . import checkpoint
 from .curriculum import Spread
 from .demonstrations import demonstrate
@@ -24,6 +24,7 @@ from .loop import Loop
 from .models import folder, habits, load, save
 from .recipes.clone import clone
 from .rollout import Trajectory
+from .rows import POLICY
 from .settings import Run, check, scalars
 from .warmup import warm_up
 from .workers import Setting, Workers
@@ -54,7 +55,10 @@ def worlds(run: Run, instructions: bool | None) -> dict[str, Options]:
     if run.browser_every and accepts(run.env, "engine") and run.engine != "browser":
         from ..envs.web.chromium import find
 
-        find()  # a missing browser is said before the first episode, not after ten updates
+        try:
+            find()  # a missing browser is said before the first episode, not after ten updates
+        except UsageError as error:
+            raise UsageError(f"{error}; or do without the comparison in a browser: --browser-every 0") from error
         found["browser"] = options(run.env, **(base | {"engine": "browser"}), split="train" if split else None)
     return found
 
@@ -72,13 +76,18 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     model, tokenizer = load(run.model, run.device)
     memory = str(used.get("memory", "compressed"))
     places = worlds(run, used.get("instructions"))
+    every = tuple((k, v) for k, v in places["train"] if k != "level")  # demonstrations are of all levels
+    with _world(run.env, every) as world:
+        prompter, recall = Prompter(tokenizer), MEMORIES[memory]
+        demos = demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
+    longest = max((len(c.sample.tokens) for t in demos for turn in t.turns for c in turn.action.calls), default=1)
     setting = Setting(
         env=run.env,
         worlds=tuple(places.items()),
         agent=folder(run.model),
         memory=memory,
         temperature=run.temperature,
-        max_tokens=int(used.get("max_tokens", 256)),
+        max_tokens=max(int(used.get("max_tokens", 256)), longest),
         seed=run.seed,
         slots=8 if run.engine == "browser" else 1024,
         threads=4 if run.engine == "browser" else 1,
@@ -86,10 +95,6 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     )
     with _world(run.env, places["train"]) as world:
         names = templates(world)
-    every = tuple((k, v) for k, v in places["train"] if k != "level")  # demonstrations are of all levels
-    with _world(run.env, every) as world:
-        prompter, recall = Prompter(tokenizer), MEMORIES[memory]
-        demos = demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
     agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
     with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
         if saved is None:
@@ -97,7 +102,9 @@ def train(run: Run, *, resume: bool = False) -> Trained:
         warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
         if saved is None:
             save(out / WARMUP, model, tokenizer, agent)
-        learner = Learner(model, _recipe(run, demos), lr=run.lr)
+        recipe = _recipe(run, demos)
+        references = {name: load(str(out / WARMUP), run.device)[0] for name in recipe.references}
+        learner = Learner(model, recipe, lr=run.lr, references=references)
         loop = Loop(run, learner, Spread(names, run.seed), workers, demos, log)
 
         def keep() -> None:
@@ -123,7 +130,7 @@ def _recipe(run: Run, demos: list[Trajectory]) -> Recipe:
     """The recipe without its terms on demonstrations when there are none."""
     if demos and run.rehearsal:
         return run.recipe
-    return replace(run.recipe, terms=tuple(t for t in run.recipe.terms if "policy" in t.rows))
+    return replace(run.recipe, terms=tuple(t for t in run.recipe.terms if POLICY in t.rows))
 
 
 @contextmanager

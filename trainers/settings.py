@@ -7,10 +7,7 @@ import torch
 
 from ..envs import UsageError
 from .estimator import Recipe
-
-
-def _help(text: str) -> Any:
-    return {"help": text}
+from .options import doc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,29 +15,29 @@ class Run:
     """Everything that a training run depends on. The command line changes the scalars, never the recipe."""
 
     recipe: Recipe
-    env: str = field(default="turngym/WebShop-v0", metadata=_help("environment id, or module:id"))
-    levels: tuple[int, ...] = field(default=(), metadata=_help("levels to learn on by RL; none: all"))
-    engine: str = field(default="", metadata=_help("parser or browser, for worlds that have engines"))
-    model: str = field(default="", metadata=_help("model folder or hub id; none: the embedded policy"))
-    device: str = field(default="cpu", metadata=_help("where learner and samplers compute: cpu or cuda"))
-    out: str = field(default="runs/webagent_r1", metadata=_help("folder of the run"))
-    seed: int = field(default=0, metadata=_help("root of all randomness"))
-    demonstrations: int = field(default=80, metadata=_help("gold episodes to clone first, of all levels; 0: none"))
-    clone_epochs: int = field(default=15, metadata=_help("most epochs over the demonstrations"))
-    clone_lr: float = field(default=1e-3, metadata=_help("learning rate of cloning"))
-    validation: int = field(default=100, metadata=_help("validation tasks that choose the epoch"))
-    rehearsal: int = field(default=10, metadata=_help("demonstrations in every update"))
-    steps: int = field(default=140, metadata=_help("updates"))
-    groups: int = field(default=24, metadata=_help("groups an update"))
-    size: int = field(default=8, metadata=_help("episodes a group"))
-    lr: float = field(default=6e-4, metadata=_help("learning rate of the updates"))
-    temperature: float = field(default=1.0, metadata=_help("of sampling in training"))
-    max_lag: int = field(default=0, metadata=_help("updates that a sampled token may be old; 0: synchronous"))
-    max_failures: float = field(default=0.25, metadata=_help("share of failed episodes that stops the run"))
-    workers: int = field(default=2, metadata=_help("rollout processes"))
-    threads: int = field(default=2, metadata=_help("torch threads of the learner"))
-    checkpoint_every: int = field(default=10, metadata=_help("updates between checkpoints"))
-    browser_every: int = field(default=10, metadata=_help("updates between groups also played in Chromium; 0: never"))
+    env: str = field(default="turngym/WebShop-v0", metadata=doc("environment id, or module:id"))
+    levels: tuple[int, ...] = field(default=(), metadata=doc("levels to learn on by RL; none: all"))
+    engine: str = field(default="", metadata=doc("parser or browser, for worlds that have engines"))
+    model: str = field(default="", metadata=doc("model folder or hub id; none: the embedded policy"))
+    device: str = field(default="cpu", metadata=doc("where learner and samplers compute: cpu or cuda"))
+    out: str = field(default="runs/webagent_r1", metadata=doc("folder of the run"))
+    seed: int = field(default=0, metadata=doc("root of all randomness"))
+    demonstrations: int = field(default=80, metadata=doc("gold episodes to clone first, of all levels; 0: none"))
+    clone_epochs: int = field(default=15, metadata=doc("most epochs over the demonstrations"))
+    clone_lr: float = field(default=1e-3, metadata=doc("learning rate of cloning"))
+    validation: int = field(default=100, metadata=doc("validation tasks that choose the epoch"))
+    rehearsal: int = field(default=10, metadata=doc("demonstrations in every update"))
+    steps: int = field(default=140, metadata=doc("updates"))
+    groups: int = field(default=24, metadata=doc("groups an update"))
+    size: int = field(default=8, metadata=doc("episodes a group"))
+    lr: float = field(default=6e-4, metadata=doc("learning rate of the updates"))
+    temperature: float = field(default=1.0, metadata=doc("of sampling in training"))
+    max_lag: int = field(default=0, metadata=doc("updates that a sampled token may be old; 0: synchronous"))
+    max_failures: float = field(default=0.25, metadata=doc("share of failed episodes that stops the run"))
+    workers: int = field(default=2, metadata=doc("rollout processes"))
+    threads: int = field(default=2, metadata=doc("torch threads of the learner"))
+    checkpoint_every: int = field(default=10, metadata=doc("updates between checkpoints"))
+    browser_every: int = field(default=10, metadata=doc("updates between groups also played in Chromium; 0: never"))
 
 
 def scalars(run: Run) -> dict[str, Any]:
@@ -57,5 +54,18 @@ def check(run: Run) -> None:
             raise UsageError(f"{name} must be at least {low}, not {getattr(run, name)}")
     if min(run.demonstrations, run.clone_epochs, run.rehearsal, run.browser_every, run.max_lag) < 0:
         raise UsageError("demonstrations, clone_epochs, rehearsal, browser_every and max_lag cannot be negative")
-    if run.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {run.device} is not there: this torch sees no CUDA; use --device cpu")
+    if run.seed < 0:
+        raise UsageError(f"seed must be at least 0, not {run.seed}")
+    if not (run.temperature > 0 and run.lr > 0 and run.clone_lr > 0 and 0 <= run.max_failures < 1):
+        raise UsageError("temperature, lr and clone_lr must be above 0, max_failures a share below 1")
+    available(run.device)
+
+
+def available(device: str) -> None:
+    """Raises UsageError unless torch has this device: cpu, cuda or cuda:N."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"no device {device!r}; there are cpu, cuda and cuda:N") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {device} is not there: this torch sees {torch.cuda.device_count()} CUDA devices")

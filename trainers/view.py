@@ -135,6 +135,7 @@ const make = (tag, of = {}, ...inside) => {
 let episode = 0, step = 0, timer = 0;
 const badge = (e) =>
   make("span", {className: "badge " + (e.success ? "good" : "bad")}, e.success ? "solved" : "failed");
+const turns = (e) => e.steps.filter(([, action]) => action).length;  // the last step is the end
 const about = (e) => make("span", {className: "dim"},
   `${e.template} \\u00b7 level ${e.level} \\u00b7 ${turns(e)} ${turns(e) === 1 ? "turn" : "turns"}`);
 const shown = () => episodes.map((e, i) => i).filter((i) =>

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..envs import Failure
 from .batch import collate
 from .demonstrations import number
 from .learner import Learner
@@ -55,8 +56,15 @@ def warm_up(
 
 
 def validate(learner: Learner, workers: Workers, specs: Sequence[Spec]) -> float:
-    """Success of the present weights on ``specs``, over the episodes that could be scored."""
+    """Success of the present weights on ``specs``, over the episodes that could be scored.
+
+    Raises Failure when most of them failed.
+    """
     workers.publish(dict(learner.tensors()), learner.version)
     workers.submit(specs)
     played = [t for group in workers.collect(len(specs)) for t in group.trajectories if t.scored]
-    return sum(t.reward > 0 for t in played) / max(len(played), 1)
+    if len(played) < len(specs) / 2:
+        raise Failure(
+            f"{len(specs) - len(played)} of {len(specs)} validation episodes failed; the first errors are above"
+        )
+    return sum(t.reward > 0 for t in played) / len(played)

@@ -7,8 +7,8 @@ import os
 import queue
 import signal
 import threading
+import time
 import traceback
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
@@ -23,7 +23,7 @@ from ..agents import Action, Agent, Turn
 from ..agents.chat import ChatAgent, Decoding, Prompter
 from ..agents.memory import MEMORIES
 from ..agents.scripted import RandomAgent
-from ..envs import Env, EnvError, Messages, TurngymError
+from ..envs import Env, EnvError, Messages, TurngymError, UsageError
 from ..wrappers import Recorded
 from .rollout import Group, Pinned, Spec, Trajectory, rollout
 from .worlds import Options, make
@@ -66,23 +66,26 @@ class Player:
 
     async def play(self, specs: Sequence[Spec], done: Callable[[Group], None]) -> None:
         """All groups, as many episodes at once as there are slots; ``done`` gets each group as it ends."""
-        waiting = deque((spec, member) for spec in specs for member in range(spec.size))
+        jobs = [(spec, member) for spec in specs for member in range(spec.size)]
+        slots = min(self.setting.slots, len(jobs))
         played: dict[Spec, list[Trajectory]] = {spec: [] for spec in specs}
 
-        async def slot() -> None:
-            # a slot counts as one episode from its first to its last, so that a batch never depends on timing
+        async def slot(mine: Sequence[tuple[Spec, int]]) -> None:
+            # dealt beforehand, and one episode to the sampler from first to last: no batch depends on timing
             with self.sampler.playing() if self.sampler else nullcontext():
-                while waiting:
-                    spec, member = waiting.popleft()
+                for spec, member in mine:
                     played[spec].append(await self.episode(spec, member))
                     if len(played[spec]) == spec.size:
                         done(Group(spec, tuple(sorted(played[spec], key=lambda t: t.member))))
 
-        await asyncio.gather(*(slot() for _ in range(min(self.setting.slots, len(waiting)))))
+        await asyncio.gather(*(slot(jobs[i::slots]) for i in range(slots)))
 
     async def episode(self, spec: Spec, member: int) -> Trajectory:
         async with self._world(spec.world) as world:
-            return await rollout(world, self._agent(spec, member, world), spec, member)
+            played = await rollout(world, self._agent(spec, member, world), spec, member)
+            if not played.scored:
+                await world.discard()  # whatever broke in it, the next episode gets a new one
+            return played
 
     async def close(self) -> None:
         for world in [w for worlds in self._free.values() for w in worlds]:
@@ -145,7 +148,7 @@ def serve(setting: Setting, pipe: Connection) -> None:
                 while (message := pipe.recv()) is not None:
                     if message[0] == "weights":
                         assert player.sampler is not None, "scripted agents have no weights"
-                        player.sampler.publish(message[2].items(), message[1])
+                        player.sampler.publish(((k, torch.from_numpy(v)) for k, v in message[2].items()), message[1])
                     else:
                         runner.run(player.play(message[1], lambda group: pipe.send(group)))
             finally:
@@ -166,6 +169,8 @@ class Workers:
     """
 
     def __init__(self, setting: Setting, count: int) -> None:
+        if count < 1:
+            raise UsageError(f"workers must be at least 1, not {count}")
         self.worlds = dict(setting.worlds)
         context = mp.get_context("spawn")
         self._pipes: list[Connection] = []
@@ -190,8 +195,9 @@ class Workers:
 
     def publish(self, tensors: Mapping[str, Tensor], version: int) -> None:
         """Send weights; every group submitted later is played with them."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}  # by value: no file descriptor a tensor
         for pipe in self._pipes:
-            self._send(pipe, ("weights", version, dict(tensors)))
+            self._send(pipe, ("weights", version, arrays))
 
     def submit(self, specs: Sequence[Spec]) -> None:
         """Start groups; ``collect`` brings them."""
@@ -213,8 +219,9 @@ class Workers:
         """End the processes; may be called twice."""
         for pipe in self._pipes:
             self._send(pipe, None)
+        last = time.monotonic() + 10  # seconds for all of them
         for process in self._processes:
-            process.join(10)
+            process.join(max(0.0, last - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

@@ -1,7 +1,6 @@
 """The embedded policy's tokenizer: byte-level BPE whose merges are whole entries, lossless on every text."""
 
 import re
-from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -61,7 +60,3 @@ def _split() -> pre_tokenizers.PreTokenizer:
     fixed = sorted((*(" " + spell(f) for f in FRAGMENTS), *map(spell, GLUE)), key=len, reverse=True)
     pattern = "|".join(map(re.escape, fixed)) + r"| ?\[[0-9]+\]| ?-?[0-9]+| ?/[a-z]*| ?[A-Za-z]+| ?[^\sA-Za-z0-9]|\s"
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-
-
-def save(folder: Path) -> None:
-    build().save_pretrained(str(folder))

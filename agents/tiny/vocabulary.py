@@ -16,10 +16,10 @@ from ...envs.web.shop.data import (
     NOUNS,
     STARS,
 )
+from ..memory import PLACEHOLDER
 
 PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 SPECIALS = (PAD, SYSTEM, USER, ASSISTANT, END)
-PLACEHOLDER = "…"
 
 # as the tokenizer sees them: see ``spell`` for the spaces that it adds
 FRAGMENTS = (

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from ..core import Chat, Message, Messages, Reply
-from ..errors import ActionError, EnvError, UsageError
+from ..errors import ActionError, EnvError, UsageError, extra
 from .engine import Engine, Site
 from .grammar import Exit, parse
 from .page import render
@@ -151,10 +151,12 @@ def make_engine(engine: str | Engine, *, visible: bool = False) -> Engine:
     if not isinstance(engine, str):
         return engine
     if engine == "parser":
+        extra("selectolax", "web")
         from .parser_engine import ParserEngine
 
         return ParserEngine()
     if engine == "browser":
+        extra("playwright", "web"), extra("uvicorn", "web")
         from .browser_engine import BrowserEngine
 
         return BrowserEngine(headless=not visible)
@@ -164,8 +166,6 @@ def make_engine(engine: str | Engine, *, visible: bool = False) -> Engine:
 def _pixels(png: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A PNG as an array [height, width, 3]."""
     from io import BytesIO
-
-    from ..errors import extra
 
     image = extra("PIL.Image", "web").open(BytesIO(png)).convert("RGB")
     return np.asarray(image, dtype=np.uint8)
