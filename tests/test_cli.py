@@ -32,7 +32,7 @@ class Evaluation:
     env: str
     agent: str = "random"
     max_turns: tuple[int, ...] = (15,)
-    level: int = 0
+    levels: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         ("train grpo", ("train", Run(), False)),
         ("train webagent_r1 --steps 7 --out here", ("train", Run("here", 7), False)),
-        ("train grpo --resume . --steps 9", ("train", Run(".", 9), True)),
+        ("train grpo --resume old", ("train", Run("old", 5), True)),
+        ("train grpo --resume old --steps 9", ("train", Run("old", 9), True)),
         ("eval --env turngym/WebShop-v0", ("evaluate", Evaluation("turngym/WebShop-v0"))),
         (
-            "eval --env turngym/WebShop-v0 --agent gold --max-turns 5,10 --level 2",
+            "eval --env turngym/WebShop-v0 --agent gold --max-turns 5,10 --levels 2",
             ("evaluate", Evaluation("turngym/WebShop-v0", "gold", (5, 10), 2)),
         ),
         ("pretrain --out here", ("pretrain", Demo("here"))),
@@ -98,6 +99,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     ],
 )
 def test_a_command_calls_its_function(calls: Calls, words: str, call: tuple[Any, ...]) -> None:
+    Path("old").mkdir()
+    Path("old/run.json").write_text('{"out": "elsewhere", "steps": 5}')
     assert main(words.split()) == 0
     assert calls == [call]
 
@@ -169,7 +172,10 @@ def test_a_stopped_run_says_how_to_go_on(
     calls: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, KeyboardInterrupt())
-    Path("runs/grpo/checkpoint").mkdir(parents=True)
+    assert main(["train", "grpo"]) == 130
+    assert capsys.readouterr().err == "turngym: stopped; nothing was saved\n"
+    Path("runs/grpo").mkdir(parents=True)
+    Path("runs/grpo/checkpoint.pt").touch()
     assert main(["train", "grpo"]) == 130
     assert capsys.readouterr().err == (
         "turngym: stopped; what was done is saved in runs/grpo; go on with: turngym train grpo --resume runs/grpo\n"

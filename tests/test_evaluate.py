@@ -40,9 +40,9 @@ def test_the_same_seed_plays_the_same_episodes() -> None:
 
 
 def test_the_browser_plays_as_the_parser_and_is_recorded() -> None:
-    asked = Evaluation(agent="gold", engine="browser", episodes=2, level=(2,), workers=1)
+    asked = Evaluation(agent="gold", engine="browser", episodes=2, levels=(2,), workers=1)
     played = play(asked, world(asked), record=True)
-    plain = Evaluation(agent="gold", engine="parser", episodes=2, level=(2,), workers=1)
+    plain = Evaluation(agent="gold", engine="parser", episodes=2, levels=(2,), workers=1)
     same = play(plain, world(plain))
     assert [[turn.observation for turn in t.turns] for t in played] == [
         [turn.observation for turn in t.turns] for t in same
@@ -61,7 +61,7 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
         {"workers": 0},
         {"seed": -1},
         {"device": "gpu"},
-        {"level": (9,)},
+        {"levels": (9,)},
         {"template": "steal"},
         {"split": "secret"},
         {"engine": "lynx"},
@@ -72,7 +72,7 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 def test_the_command_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "report.json"
-    words = f"eval --env turngym/WebShop-v0 --agent gold --engine parser --episodes 4 --level 1 --json {file}"
+    words = f"eval --env turngym/WebShop-v0 --agent gold --engine parser --episodes 4 --levels 1 --json {file}"
     assert cli.main(words.split()) == 0
     low = pytest.approx(0.51, abs=0.01)
     assert json.loads(file.read_text())["success"] == {"mean": 1.0, "low": low, "high": 1.0, "episodes": 4}

@@ -39,7 +39,7 @@ def controls(settings: Controls) -> Path:
         print(f"{demo.CONTROLS[name]} …", flush=True)
         place = out / name
         trained = train(replace(control, out=str(place)), resume=(place / CHECKPOINT).is_file())
-        asked = Evaluation(agent=trained.folder, engine="parser", episodes=200, level=run.levels, seed=run.seed)
+        asked = Evaluation(agent=trained.folder, engine="parser", episodes=200, levels=run.levels, seed=run.seed)
         reports[name] = evaluate(asked)
     print(table({demo.CONTROLS[name]: report for name, report in reports.items()}))
     figures: dict[str, Any] = {name: report.to_json() for name, report in reports.items()}

@@ -58,20 +58,20 @@ def demo(settings: Demo) -> Path:
     extra("matplotlib", "demo"), find()  # what the end needs is asked for at the start
     _claim(run, out)
     parts = _Parts(out / "parts")
-    seen = Evaluation(agent=str(BASE), episodes=100, level=TRAINED, seed=settings.seed)
+    seen = Evaluation(agent=str(BASE), episodes=100, levels=TRAINED, seed=settings.seed)
     print(f"turngym demo: training on levels {', '.join(map(str, run.levels))}; results in {out}", flush=True)
     start = parts.report("start", replace(seen, engine="parser"))
     trained = parts.get("train", lambda: _train(run, out))
     print(f"training took {trained['warmup_seconds'] + trained['seconds']:.0f} s", flush=True)
     warmup = parts.report("warmup", replace(seen, engine="browser", agent=str(out / WARMUP)))
-    last = replace(seen, engine="browser", agent=str(out), level=run.levels)
+    last = replace(seen, engine="browser", agent=str(out), levels=run.levels)
     rl = parts.report("rl", replace(last, episodes=200))
     beside = {
-        "level 4": parts.report("level4", replace(last, engine="parser", level=(4,))),
-        "unseen templates": parts.report("unseen", replace(last, engine="parser", level=(), template="unseen")),
+        "level 4": parts.report("level4", replace(last, engine="parser", levels=(4,))),
+        "unseen templates": parts.report("unseen", replace(last, engine="parser", levels=(), template="unseen")),
     }
     reports = {"start": start, "warmup": warmup, "rl": rl} | beside
-    episodes = _replays(replace(last, level=()))
+    episodes = _replays(replace(last, levels=()))
     write(out / PAGE, "turngym: a trained web agent in Chromium", episodes)
     marks = [Mark("start", start.success), Mark("warm-up", warmup.success), Mark("after RL", rl.success)]
     learning_curve(logs.rows(out), out / CURVE, marks)

@@ -27,7 +27,7 @@ class Evaluation:
     episodes: int = field(default=100, metadata=doc("episodes, the templates in turn"))
     max_turns: tuple[int, ...] = field(default=(), metadata=doc("limits to measure at; none: each task's own"))
     split: str = field(default="test", metadata=doc("data: train, validation or test, where a world has splits"))
-    level: tuple[int, ...] = field(default=(), metadata=doc("levels; none: all"))
+    levels: tuple[int, ...] = field(default=(), metadata=doc("levels; none: all"))
     template: str = field(default="", metadata=doc("a task's name, seen or unseen; none: seen"))
     seed: int = field(default=0, metadata=doc("root of all randomness"))
     workers: int = field(default=2, metadata=doc("processes"))
@@ -59,7 +59,7 @@ def world(evaluation: Evaluation, max_turns: int | None = None) -> Options:
         engine=evaluation.engine or None,
         max_turns=max_turns,
         split=split,
-        level=evaluation.level or None,
+        level=evaluation.levels or None,
         task=evaluation.template or None,
         instructions=used.get("instructions") if accepts(env, "instructions") else None,
     )
