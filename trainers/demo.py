@@ -26,7 +26,7 @@ from .view import Episode, Step, write
 
 RESULT, CURVE, PAGE = "result.json", "learning_curve.png", "index.html"
 COMMITTED = Path(__file__).parent / "controls.json"  # made by ``turngym controls``
-CONTROLS = {"zero": "Zero (no warm-up)", "clone": "cloning alone, ten times the demonstrations"}
+CONTROLS = {"zero": "Zero", "clone": "10x cloning"}
 TRAINED = (1, 2, 3)  # levels of the short demonstration
 
 
@@ -105,6 +105,7 @@ def closing(
             "",
             table({**reports, **beside}),
             "",
+            *(_remark() if beside else ()),
             f"{sum(seconds.values()) / 60:.1f} minutes in all.",
             f"Open {out / PAGE} to watch the agent, {out / CURVE} for the learning curve.",
             "",
@@ -116,10 +117,17 @@ def closing(
     )
 
 
+def _remark() -> tuple[str, str]:
+    """What the controls are, and when they were measured."""
+    date = json.loads(COMMITTED.read_text())["date"]
+    what = "Zero is RL without a warm-up, 10x cloning is no RL but ten times the demonstrations"
+    return f"{what}; both measured on {date}.", ""
+
+
 def committed() -> dict[str, Report]:
-    """The control figures that come with the package, by the name that the table shows, with their date."""
+    """The control figures that come with the package, by the name that the table shows."""
     figures = json.loads(COMMITTED.read_text())
-    return {f"{label}, {figures['date']}": from_json(figures[name]) for name, label in CONTROLS.items()}
+    return {label: from_json(figures[name]) for name, label in CONTROLS.items()}
 
 
 def _claim(run: Run, out: Path) -> None:
