@@ -110,7 +110,9 @@ class Output:
         row, column = self.written
         ids, place = self.distinct
         if self.network.splits:
-            raw = self.network.head(self.states[place[row], column - 1])
+            # not an index: its backward adds equal rows up in no fixed order when there are several threads
+            flat = place[row] * self.states.shape[1] + column - 1
+            raw = self.network.head(nn.functional.embedding(flat, self.states.flatten(0, 1)))
         else:
             raw = self.network.logits(ids)[place[row], column - 1]
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
