@@ -55,3 +55,12 @@ def test_updates_that_would_do_nothing_are_refused() -> None:
         Clip(low=2.0)
     with pytest.raises(UsageError):
         Truncate(0.0)
+
+
+def test_the_learning_rate_falls_over_the_last_share_of_a_run() -> None:
+    update = Update(decay=0.5)
+    assert [round(update.factor(p), 6) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.55, 0.1]
+    assert Update().factor(1.0) == 1.0
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(UsageError, match="share of the run"):
+            Update(decay=wrong)

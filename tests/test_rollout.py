@@ -100,3 +100,26 @@ def test_a_world_lives_in_one_thread_and_is_closed_there() -> None:
     env = Count()
     play(env)
     assert env.closed and len(env.threads) == 1 and threading.get_ident() not in env.threads
+
+
+def test_a_discarded_world_is_closed_and_made_anew() -> None:
+    made: list[Count] = []
+
+    class Stuck(Count):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError("will not close")
+
+    def make() -> Count:
+        made.append(Stuck())
+        return made[-1]
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            world = Pinned(make, thread)
+            await world.reset(0, "")
+            await world.discard()
+            await world.reset(0, "")
+
+    asyncio.run(main())
+    assert len(made) == 2 and made[0].closed
