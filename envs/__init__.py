@@ -43,3 +43,5 @@ __all__ = [
 ]
 
 register("turngym/WebShop-v0", entry_point="turngym.envs.web.shop:WebShop", disable_env_checker=True)
+register("turngym/WebForum-v0", entry_point="turngym.envs.web.forum:WebForum", disable_env_checker=True)
+register("turngym/WebSuite-v0", entry_point="turngym.envs.web.suite:WebSuite", disable_env_checker=True)

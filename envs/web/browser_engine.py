@@ -1,138 +1,154 @@
-"""The engine with a real Chromium: each episode has its own context, its own origin and no other network."""
+"""The engine with a real Chromium: each episode has its own origins, its own way out and no other network."""
 
-import atexit
-import socket
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
-from playwright.async_api import BrowserContext
-
-from ..errors import Deadline, EnvError
-from .browser import Browser
+from ..errors import ActionError, EnvError, UsageError
+from .browser import HEADLESS, VISIBLE, Browser
 from .effects import check
-from .engine import Site
+from .engine import Make, Place, Site
 from .grammar import Do, Go
 from .page import Page
-from .server import Sites
-from .tab import Tab
+from .profile import SIZE, Profile
+from .remote import endpoints
 
+__all__ = ["SIZE", "BrowserEngine"]
 T = TypeVar("T")
-SIZE = (640, 480)  # of the window, in pixels: enough to read, small enough to embed
+_HANG = 5.0  # seconds that the page of an episode that is over may take to be forgotten
+_turns: Iterator[int] = count()  # deals the remote browsers to the engines
 
 
 class BrowserEngine:
     """An Engine on Chromium.
 
-    All engines of a process share one browser and one server. ``seconds`` is what an action, an opening or a
-    question may take; whatever takes longer raises Deadline, after which only ``open`` and ``close`` are of use.
+    All engines of a process share one browser, or the ``remote`` ones. An engine keeps its context from episode to
+    episode, until something fails in it. ``seconds`` is what an action, an opening or a question may take, apart from
+    starting a browser; whatever takes longer raises EnvError (or Deadline, where it is a site's own doing), after which
+    only ``open`` and ``close`` are of use.
     Forms of a site should have ``autocomplete="off"``, because Chromium otherwise fills them again on the way back.
+
+    What a page may not do: windows, dialogs and downloads do not happen, and the action that led to one raises
+    ActionError to say so; every request to another address than the episode's sites is refused by the lane and
+    counted, over whatever protocol (HTTP, HTTPS, WebSocket; a browser of our own sends nothing over UDP either).
     """
 
-    def __init__(self, *, headless: bool = True, seconds: float = 30.0) -> None:
-        self.headless, self.seconds = headless, seconds
+    def __init__(self, *, headless: bool = True, remote: bool = False, seconds: float = 30.0) -> None:
+        """Raises UsageError for a remote browser with a window."""
+        if remote and not headless:
+            raise UsageError("a remote browser shows no window here: use engine='browser' for render_mode='human'")
+        self.headless, self.remote, self.seconds = headless, remote, seconds
         self._browser: Browser | None = None
-        self._context: BrowserContext | None = None
-        self._tab: Tab | None = None
-        self._token = ""
-        self.origin = ""  # of the episode's site
+        self._profile: Profile | None = None
+        self._open = False  # whether an episode is
 
-    def open(self, make: Callable[[], Site], path: str) -> Page:
+    @property
+    def refused(self) -> int:
+        return self._profile.refused if self._profile else 0
+
+    def open(self, sites: Mapping[str, Make], places: Sequence[Place]) -> Page:
         """As Engine.open; raises UsageError when there is no browser to run."""
-        self._leave()
-        if self._browser is None or not self._browser.alive:  # at first, or after a crash
-            self._return()
-            self._browser = Browser.lease(headless=self.headless)
-        self._token, self.origin = _sites.open(make)
+        self._open = False
+        until = time.monotonic() + self.seconds
+        profile = self._ready(until)
         try:
-            self._tab = self._run(self._enter(self.origin))
-            self._run(self._tab.guard(self._tab.visit(path)))
-            _sites.check(self._token)
+            hosted = profile.lane.open(sites)
+            origins = {name: origin for origin, name in hosted.items()}
+            urls = [origins[place.site] + place.path for place in places]
+            page = self._run(profile.guard(profile.begin(hosted, urls)), until - time.monotonic())
+            profile.lane.check()
         except BaseException:
-            self._leave()
+            self._drop()
             raise
-        return self._tab.page
+        self._open = True
+        return page
 
     def act(self, command: Do | Go) -> Page:
-        tab = self._now()
-        check(command, tab.page)
+        profile = self._now()
+        check(command, profile.page)
         try:
-            self._run(tab.guard(tab.go(command) if isinstance(command, Go) else tab.act(command)))
-            _sites.check(self._token)
-        except (Deadline, EnvError):
-            self._tab = None  # nobody knows what the page is now
+            try:
+                return self._run(profile.guard(profile.act(command)), self.seconds)
+            finally:
+                profile.lane.check()
+        except ActionError:
             raise
-        return tab.page
+        except BaseException:
+            self._drop()  # nobody knows what the page is now
+            raise
 
-    def query(self, ask: Callable[[Any], T]) -> T:
-        return _sites.call(self._token, ask)
+    def query(self, ask: Callable[[Mapping[str, Site]], T]) -> T:
+        return self._now().lane.query(ask)
 
     def screenshot(self) -> bytes:
-        tab = self._now()
-        return self._run(tab.guard(tab.png()))
+        profile = self._now()
+        return self._run(profile.guard(profile.png()), self.seconds)
 
     def close(self) -> None:
-        try:
-            self._leave()
-        finally:
-            self._return()
+        profile, self._profile, self._open = self._profile, None, False
+        browser, self._browser = self._browser, None
+        if browser:
+            try:
+                if profile:
+                    browser.keep(profile)
+            finally:
+                browser.release()
 
-    async def _enter(self, origin: str) -> Tab:
-        assert self._browser is not None
-        host = origin.removeprefix("http://")
-        # Everything but the episode's own origin goes to a proxy that answers nobody: an allow-list of the
-        # network itself, which costs nothing, whereas routing asks this process about each request.
-        self._context = await self._browser.chromium.new_context(
-            viewport={"width": SIZE[0], "height": SIZE[1]},
-            accept_downloads=False,
-            service_workers="block",
-            proxy={"server": f"http://127.0.0.1:{_nowhere()}", "bypass": host},
-        )
-        return await Tab.create(self._context, origin)
-
-    def _now(self) -> Tab:
-        if self._tab is None:
+    def _now(self) -> Profile:
+        if self._profile is None or not self._open:
             raise EnvError("no page is open: the engine was not opened, or failed since")
         if self._browser is None or not self._browser.alive:
             raise EnvError("the browser ended")
-        return self._tab
+        return self._profile
 
-    def _leave(self) -> None:
-        """Close the episode's context and site."""
-        context, token = self._context, self._token
-        self._context, self._tab, self._token = None, None, ""
-        try:
-            if context and self._browser and self._browser.alive:
-                self._run(context.close())
-        except EnvError:
-            pass  # the browser ended meanwhile, and the context with it
-        finally:
-            if token:
-                _sites.close(token)
+    def _ready(self, until: float) -> Profile:
+        """A profile that knows of no episode: the one at hand, unless what it showed last keeps it from forgetting."""
+        while True:
+            if self._profile and not self._profile.sound:
+                self._drop()
+            profile = self._profile = self._profile or self._lease(until)
+            profile.lane.end()  # first, or the page that is still shown gets answers, and cookies with them
+            try:
+                self._run(profile.guard(profile.clear()), min(_HANG, self.seconds))
+                return profile
+            except EnvError:
+                self._drop()  # that was the episode before, which is over: no failure of the next
 
-    def _return(self) -> None:
-        browser, self._browser = self._browser, None
-        if browser:
-            browser.release()
+    def _lease(self, until: float) -> Profile:
+        """A profile of the browser at hand, or of another where that turns out to be dead."""
+        while True:
+            begun = self._browser is None or not self._browser.alive  # at first, or after a crash
+            if begun:
+                browser, self._browser = self._browser, None
+                if browser:
+                    browser.release()
+                self._browser = self._find()
+            assert self._browser
+            try:
+                return self._browser.profile(self.seconds if begun else until - time.monotonic())
+            except EnvError:
+                if begun or time.monotonic() >= until:
+                    raise
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+    def _find(self) -> Browser:
+        """A browser; of remote ones the next in turn that answers."""
+        if not self.remote:
+            return Browser.lease(HEADLESS if self.headless else VISIBLE, self.seconds)
+        places, first, problems = endpoints(), next(_turns), list[EnvError]()
+        for i in range(len(places)):
+            try:
+                return Browser.lease(places[(first + i) % len(places)], self.seconds / len(places))
+            except EnvError as error:
+                problems.append(error)
+        raise problems[0]
+
+    def _drop(self) -> None:
+        """Let go of the profile, which nobody may use any more."""
+        profile, self._profile, self._open = self._profile, None, False
+        if profile and self._browser:
+            self._browser.bury(profile)
+
+    def _run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         assert self._browser is not None
-        return self._browser.run(work, self.seconds)
-
-
-_sites = Sites()
-_held: list[socket.socket] = []
-
-
-def _nowhere() -> int:
-    """A port of this machine that is held and refuses every connection."""
-    if not _held:
-        _held.append(socket.socket())
-        _held[0].bind(("127.0.0.1", 0))  # bound and never listening
-    return int(_held[0].getsockname()[1])
-
-
-@atexit.register
-def _end() -> None:
-    _sites.stop()
-    while _held:
-        _held.pop().close()
+        return self._browser.run(work, seconds)

@@ -28,13 +28,13 @@ class Submission:
 class Document:
     """A parsed page with the state that a visitor gives its controls; ``page`` is what it looks like now."""
 
-    def __init__(self, html: str, url: str) -> None:
+    def __init__(self, html: str, url: str, site: str = "") -> None:
         self.url = url
         self._tree = LexborHTMLParser(html)  # its nodes live as long as it does
         self._nodes: list[LexborNode] = []
         title = self._tree.css_first("title")
         path = "/" + url.split("#")[0].split("/", 3)[3]
-        self.page = Page(_words(title.text()) if title else "", path, tuple(self._walk()))
+        self.page = Page(_words(title.text()) if title else "", path, tuple(self._walk()), site)
         self.focused: int | None = None
 
     def node(self, element: Element) -> LexborNode:

@@ -3,11 +3,21 @@
 import re
 
 from ..errors import ActionError
+from .engine import TABS
 from .grammar import ON_PAGE, Do, Go
 from .page import Element, Page
 
 AWAY = "that leads away from the site and is blocked"  # the error of leaving the episode's origin
+DOWNLOAD = "that is a download and is refused"
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+class Noted(ActionError):
+    """The action was carried out, and ``page`` is how the page is now; but it tried something that it may not do."""
+
+    def __init__(self, text: str, page: Page) -> None:
+        super().__init__(text)
+        self.page = page
 
 
 def check(command: Do | Go, page: Page) -> Element | None:
@@ -42,6 +52,12 @@ def no_element(command: Do) -> ActionError:
 def no_page(command: Go) -> ActionError:
     """The error of going past an end of the history."""
     return ActionError(f"there is no page to go {'forward' if command.forward else 'back'} to")
+
+
+def room(tabs: int) -> None:
+    """Raises ActionError when an episode with so many tabs may not open another."""
+    if tabs >= TABS:
+        raise ActionError(f"there is no room for another tab: {TABS} are open")
 
 
 def kept(type: str, text: str) -> str:

@@ -6,6 +6,7 @@
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import ActionError
@@ -62,9 +63,7 @@ def parse(text: str) -> Command:
         raise ActionError(f"the action is longer than {MAX_LENGTH} characters")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ActionError("the action holds half a character (a lone surrogate)")
-    call = _CALL.fullmatch(text.strip())  # first, because the words of an argument may look like an answer
-    if not call and (answers := _ANSWER.findall(text)):
-        call = _CALL.fullmatch(answers[-1].strip())
+    call = next(filter(None, (_CALL.fullmatch(part.strip()) for part in _readings(text))), None)
     if not call or call["name"] not in _PARAMETERS:
         raise ActionError("an action is one call of do, exit, go_backward or go_forward")
     given = _arguments(call["name"], call["body"])
@@ -73,6 +72,18 @@ def parse(text: str) -> Command:
     if call["name"] == "exit":
         return Exit(given.get("message", ""))
     return Go(forward=call["name"] == "go_forward")
+
+
+def _readings(text: str) -> Iterator[str]:
+    """What of ``text`` may be the call: all of it, the last answer, or all between the first tag and the last.
+
+    In this order, because the words of an argument, and of a thought, may look like tags themselves.
+    """
+    yield text
+    rest = text.partition("</think>")[2] or text
+    if whole := re.search(r"<answer>(.*)</answer>", rest, re.DOTALL):
+        yield _ANSWER.findall(rest)[-1]
+        yield whole[1]
 
 
 def _arguments(name: str, body: str) -> dict[str, str]:
@@ -120,3 +131,8 @@ def show(action: str, *, argument: str | None = None, element: str | None = None
     parts += [f"argument={quote(argument)}"] if argument is not None else []
     parts += [f"element={quote(element)}"] if element is not None else []
     return f"do({', '.join(parts)})"
+
+
+def reason(thought: str, action: str) -> str:
+    """The thinking format: a thought, then the action, which alone is carried out."""
+    return f"<think>{thought}</think><answer>{action}</answer>"

@@ -7,6 +7,10 @@ globalThis.turngym = (() => {
   // What Python's str.split takes for white space, so that both walks collapse the same characters.
   const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
   const controls = Object.getOwnPropertyDescriptor(HTMLFormElement.prototype, "elements").get;
+  const HERE = new Set(["", "_self", "_top", "_parent"]); // targets of a link that stays in its tab
+  const MOST = 0.9; // of the window's height, that one Scroll moves the page
+  const [QUIET, PATIENCE] = [100, 2000]; // milliseconds
+  let own = new Set(); // origins of the episode's sites
   let nodes = []; // the elements of the last walk; number n is nodes[n - 1]
 
   const words = (text) => text.replace(SPACE, " ").replace(/^ | $/g, "");
@@ -87,11 +91,11 @@ globalThis.turngym = (() => {
   const fire = (node, ...names) =>
     names.forEach((name) => node.dispatchEvent(new Event(name, { bubbles: true })));
 
-  // Whether the form would submit to another origin. Its attributes are read as attributes, because a control
-  // named "action" or "elements" hides the property of that name.
+  // Whether the form would submit to one of the episode's sites. Its attributes are read as attributes, because a
+  // control named "action" or "elements" hides the property of that name.
   function leads(form, button) {
     const action = button?.getAttribute("formaction") || form.getAttribute("action") || location.href;
-    return URL.canParse(action, document.baseURI) && new URL(action, document.baseURI).origin === location.origin;
+    return URL.canParse(action, document.baseURI) && own.has(new URL(action, document.baseURI).origin);
   }
 
   // Nothing of a submission may open a window; and the server judges the fields, because the bubble of the
@@ -106,14 +110,47 @@ globalThis.turngym = (() => {
     return "done";
   }
 
+  // A link to another window opens a tab, which the engine does, unless the page itself handles the click.
+  function elsewhere(node) {
+    if (!own.has(node.origin)) return "away";
+    let wanted = false;
+    const last = (event) => {
+      wanted = !event.defaultPrevented;
+      event.preventDefault();
+    };
+    window.addEventListener("click", last);
+    node.click();
+    window.removeEventListener("click", last);
+    return wanted ? { open: node.href } : "done";
+  }
+
+  function follow(node) {
+    if (node.hasAttribute("download")) return "download";
+    if (!HERE.has(node.target.toLowerCase())) return elsewhere(node);
+    if (node.protocol !== "javascript:" && !own.has(node.origin)) return "away";
+    node.click();
+    return "done";
+  }
+
   function click(node) {
-    if (node.localName === "a") {
-      if (node.protocol !== "javascript:" && node.origin !== location.origin) return "away";
-      node.removeAttribute("target");
-    }
+    if (node.localName === "a") return follow(node);
     if (node.type === "submit" && node.form) return submit(node.form, node);
     if (node.localName === "textarea" || node.localName === "input") node.focus();
     node.click();
+    return "done";
+  }
+
+  // Where the pointer has to be; an element without a place cannot be pointed at.
+  function point(node) {
+    node.scrollIntoView({ block: "center", inline: "center", behavior: "instant" });
+    const box = node.getBoundingClientRect();
+    if (!box.width || !box.height) return "done";
+    window.addEventListener("contextmenu", (event) => event.preventDefault(), { once: true }); // no menu of the browser's
+    return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+  }
+
+  function scroll(part) {
+    window.scrollBy({ top: part * window.innerHeight, behavior: "instant" });
     return "done";
   }
 
@@ -145,7 +182,29 @@ globalThis.turngym = (() => {
     return submit(node.form, Array.from(controls.call(node.form)).find((e) => e.type === "submit"));
   }
 
-  function act(action, index, argument) {
+  const later = (ms) => new Promise((done) => setTimeout(done, ms));
+  // When a frame was drawn, so that handlers of scrolling and of the pointer have run; there is none in a hidden tab.
+  const drawn = () => Promise.race([new Promise((done) => requestAnimationFrame(() => setTimeout(done))), later(100)]);
+
+  // When nothing in the document has changed for QUIET, or after PATIENCE.
+  function still() {
+    return new Promise((done) => {
+      const end = () => {
+        observer.disconnect();
+        clearTimeout(timer);
+        done();
+      };
+      let timer = setTimeout(end, QUIET);
+      const observer = new MutationObserver(() => {
+        clearTimeout(timer);
+        timer = setTimeout(end, QUIET);
+      });
+      observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+      setTimeout(end, PATIENCE);
+    });
+  }
+
+  function begin(action, index, argument) {
     const node = nodes[index - 1];
     if (index && !node?.isConnected) return "gone";
     switch (action) {
@@ -160,9 +219,33 @@ globalThis.turngym = (() => {
         return choose(node, argument);
       case "Press Enter":
         return enter();
+      case "Hover":
+      case "Right Click":
+        return point(node);
+      case "Scroll Down":
+        return scroll(MOST);
+      case "Scroll Up":
+        return scroll(-MOST);
     }
     return "done";
   }
 
-  return { act, page };
+  // Carries out one action; origins are those of the episode's sites. What came of it ("done", "away", "gone",
+  // "download", where to point, what to open), and the page once the scripts that it woke have had their turn.
+  async function act(action, index, argument, origins) {
+    own = new Set(origins);
+    const done = begin(action, index, argument);
+    if (action === "Wait") await still();
+    else if (action.startsWith("Scroll")) await drawn();
+    else await later(0);
+    return [done, page()];
+  }
+
+  // The page after the pointer has moved or pressed.
+  async function pointed() {
+    await drawn();
+    return page();
+  }
+
+  return { act, page, pointed };
 })();

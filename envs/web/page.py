@@ -45,6 +45,7 @@ class Page:
     title: str
     path: str
     blocks: tuple[Block, ...]
+    site: str = ""  # the name of the site that it is of
     tabs: tuple[str, ...] = ()  # titles of all open tabs, when there is more than one
     tab: int = 0  # the one shown
 
@@ -67,7 +68,7 @@ def render(page: Page, *, error: str = "", budget: int = 4000) -> str:
     """
     head = f"{_cut(page.title)} at {_cut(page.path.split('?')[0])}"
     if len(page.tabs) > 1:
-        tabs = (f"{i} {title}{' (this)' if i == page.tab else ''}" for i, title in enumerate(page.tabs))
+        tabs = (f"{i} {title}{' here' if i == page.tab else ''}" for i, title in enumerate(page.tabs))
         head += _cut("\ntabs: " + ", ".join(tabs))
     if error:
         head += f"\nerror: {_cut(error)}"

@@ -1,29 +1,33 @@
-"""One HTTP server for all episodes of a process: each has its own origin, told apart by the Host header."""
+"""Where the sites of all episodes of a process live, and the lanes by which browsers reach them and nothing else."""
 
 import asyncio
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-from ..errors import Deadline, EnvError
-from .engine import Receive, Scope, Send, Site
+from ..errors import Deadline, EnvError, UsageError
+from .engine import Make, Receive, Scope, Send, Site
+from .lane import Fate, Traffic
 
 T = TypeVar("T")
+VARIABLE = "TURNGYM_SITES_HOST"  # the address to listen on for remote browsers
+_LOCAL = "127.0.0.1"
+_KEEP_ALIVE = 75  # seconds that an idle connection stays open: an agent may think for long between two steps
 
 
 class Sites:
-    """A server on 127.0.0.1 with a port of the system's choice, on its own thread's event loop.
+    """The one thread in which sites are made, served, asked and closed, so a SQLite connection never changes thread.
 
-    The site with token ``t`` is at ``http://t.localhost:port``, which a browser resolves to this machine by
-    itself. A site is made, served, asked and closed in that one thread, so a SQLite connection never changes
-    thread. The thread starts with the first site; methods may be called from any other thread.
+    It starts with the first lane; methods may be called from any other thread.
     """
 
     def __init__(self, *, seconds: float = 30.0) -> None:
@@ -31,111 +35,46 @@ class Sites:
         self._blank()
 
     def _blank(self) -> None:
-        self._sites: dict[str, Site] = {}
-        self._failed: dict[str, Exception] = {}  # what a site failed with, by token
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: uvicorn.Server | None = None
-        self._port = 0
+        self._lanes = set[Lane]()
         self._process = os.getpid()
 
-    def open(self, make: Callable[[], Site]) -> tuple[str, str]:
-        """Host ``make()``: its token and its origin. Raises what ``make`` raises, EnvError, or Deadline."""
-        if self._process != os.getpid():  # a forked child has none of the threads: those sites are its parent's
+    def lane(self, *, remote: bool = False) -> "Lane":
+        """A new lane; one for a ``remote`` browser listens where ``TURNGYM_SITES_HOST`` says.
+
+        Raises UsageError when it cannot listen there.
+        """
+        if self._process != os.getpid():  # a forked child has none of the threads: those lanes are its parent's
             self._blank()
-        self._start()
-        token = secrets.token_hex(8)
-
-        def add() -> None:
-            self._sites[token] = make()
-
-        self._run(add)
-        return token, f"http://{token}.localhost:{self._port}"
-
-    def call(self, token: str, ask: Callable[[Any], T]) -> T:
-        """``ask(site)`` in the server's thread; raises what it raises, EnvError for no such site, or Deadline."""
-
-        def apply() -> T:
-            if token not in self._sites:
-                raise EnvError(f"no site {token} is open")
-            return ask(self._sites[token])
-
-        return self._run(apply)
-
-    def check(self, token: str) -> None:
-        """Raises EnvError when the site failed at a request: the page that shows it is nobody's doing."""
-        error = self._failed.get(token)
-        if error:
-            raise EnvError(f"the site failed: {type(error).__name__}: {error}") from error
-
-    def close(self, token: str) -> None:
-        """Close one site; nothing happens when it is not open."""
-
-        def remove() -> None:
-            self._failed.pop(token, None)
-            site = self._sites.pop(token, None)
-            if site:
-                site.close()
-
-        if self._thread and self._process == os.getpid():
-            self._run(remove)
+        loop = self._start()
+        host = os.environ.get(VARIABLE) or _LOCAL if remote else _LOCAL
+        lane = Lane(self, loop, _listen(host), remote=remote)
+        asyncio.run_coroutine_threadsafe(lane._begin(), loop).result(self.seconds)
+        self._lanes.add(lane)
+        return lane
 
     def stop(self) -> None:
-        """Close all sites and end the server; may be called twice, and the next ``open`` starts anew."""
+        """Close all lanes and end the thread; may be called twice, and the next ``lane`` starts anew."""
+        if self._process != os.getpid():
+            return
         with self._lock:
-            thread, server = self._thread, self._server
-            if not thread or not server or self._process != os.getpid():
+            thread, loop = self._thread, self._loop
+            if not thread or not loop:
                 return
-            for token in list(self._sites):
-                self.close(token)
-            server.should_exit = True
+            for lane in list(self._lanes):
+                lane.close()
+            loop.call_soon_threadsafe(loop.stop)
             thread.join(self.seconds)
-            self._thread = self._loop = self._server = None
+            self._thread = self._loop = None
         if thread.is_alive():
             raise Deadline(f"the site server did not stop in {self.seconds:g} s")
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread and self._thread.is_alive():
-                return
-            # The protocol is named because asyncio turns Nagle's algorithm off only for sockets that name it:
-            # otherwise every response of two writes waits 40 ms for a delayed acknowledgement.
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            listener.bind(("127.0.0.1", 0))
-            self._port = listener.getsockname()[1]
-            config = uvicorn.Config(
-                self._serve,
-                interface="asgi3",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=1,
-            )
-            self._server = uvicorn.Server(config)
-            ready: Future[asyncio.AbstractEventLoop] = Future()
-            self._thread = threading.Thread(
-                target=self._work, args=(self._server, listener, ready), name="turngym-sites", daemon=True
-            )
-            self._thread.start()
-            self._loop = ready.result(self.seconds)
-
-    @staticmethod
-    def _work(server: uvicorn.Server, listener: socket.socket, ready: "Future[asyncio.AbstractEventLoop]") -> None:
-        async def main() -> None:
-            ready.set_result(asyncio.get_running_loop())
-            await server.serve(sockets=[listener])
-
-        with listener:
-            asyncio.run(main())
-
-    def _run(self, work: Callable[[], T]) -> T:
-        """``work()`` in the server's thread."""
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None or not thread.is_alive():
+    def run(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> T:
+        """``work()`` in the thread of ``loop``; raises EnvError when that is no longer the server's, or Deadline."""
+        thread = self._thread
+        if self._process != os.getpid() or loop is not self._loop or thread is None or not thread.is_alive():
             raise EnvError("the site server is not running")
         if thread is threading.current_thread():
             return work()
@@ -158,16 +97,169 @@ class Sites:
             done.cancel()
             raise Deadline(f"a site did not answer in {self.seconds:g} s") from None
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        name, _, port = host.partition(":")
-        token, _, rest = name.partition(".")
-        site = self._sites.get(token) if rest == "localhost" and port == str(self._port) else None
-        if site:
+    def forget(self, lane: "Lane") -> None:
+        self._lanes.discard(lane)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_work, args=(self._loop,), name="turngym-sites", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+class Lane:
+    """One browser context's only way out: a proxy with a port of its own.
+
+    It serves the sites of the present episode, site ``s`` as ``http://s.TOKEN.localhost``, and refuses and counts
+    every other request, also those to the sites of other episodes. So what a page may reach does not depend on the
+    browser's own rules, and no port is open but this one. ``url`` is where a browser finds it; a remote browser must
+    resolve ``*.localhost`` to this machine.
+    """
+
+    def __init__(self, sites: Sites, loop: asyncio.AbstractEventLoop, listener: socket.socket, *, remote: bool) -> None:
+        self._sites, self._loop, self._listener = sites, loop, listener
+        self.port: int = listener.getsockname()[1]
+        self.url = f"http://{'sites.localhost' if remote else _LOCAL}:{self.port}"
+        self._traffic = Traffic({}, "")
+        self._previous = ""  # the token of the episode before
+        self._connections = set[H11Protocol]()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def refused(self) -> int:
+        """Requests of the present episode that were refused."""
+        return self._traffic.refused
+
+    @property
+    def fate(self) -> Fate:
+        """What became of the last page that the browser asked for."""
+        return self._traffic.fate
+
+    def open(self, makes: Mapping[str, Make]) -> dict[str, str]:
+        """End the episode before, and host the sites of a new one: their names by their origins.
+
+        Raises what a ``make`` raises, EnvError, or Deadline.
+        """
+
+        def begin() -> dict[str, str]:
+            self._end()
+            token, sites = secrets.token_hex(8), dict[str, Site]()
             try:
-                await site(scope, receive, send)
-            except Exception as error:  # whatever it is, it reaches the engine by ``check``
-                self._failed.setdefault(token, error)
-            return
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b"no such site"})
+                for name, make in makes.items():
+                    sites[name] = make()
+            except BaseException:
+                _close(sites)
+                raise
+            self._traffic = Traffic(sites, token, self._previous)
+            self._previous = token
+            return {f"http://{host}": name for host, name in self._traffic.hosts.items()}
+
+        return self._sites.run(begin, self._loop)
+
+    def query(self, ask: Callable[[Mapping[str, Site]], T]) -> T:
+        """``ask(sites)`` in the server's thread; raises what it raises, EnvError when nothing is open, or Deadline."""
+
+        def apply() -> T:
+            if not self._traffic.sites:
+                raise EnvError("no sites are open")
+            return ask(self._traffic.sites)
+
+        return self._sites.run(apply, self._loop)
+
+    def check(self) -> None:
+        """Raises EnvError when a site failed at a request: the page that shows it is nobody's doing."""
+        error = self._traffic.failed
+        if error:
+            raise EnvError(f"the site failed: {type(error).__name__}: {error}") from error
+
+    def end(self) -> None:
+        """Close the sites; nothing happens when none is open, or in a forked child, whose they are not."""
+        self._if_running(self._end)
+
+    def close(self) -> None:
+        """End the episode and stop listening; may be called twice."""
+
+        def shut() -> None:
+            self._end()
+            if self._server:
+                self._server.close()
+
+        self._if_running(shut)
+        self._listener.close()
+        self._sites.forget(self)
+
+    async def _begin(self) -> None:
+        config = uvicorn.Config(
+            self._serve,
+            interface="asgi3",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
+        config.load()
+
+        def connect() -> asyncio.Protocol:
+            state = ServerState()  # one each, so that a connection knows its own tasks
+            state.connections = self._connections  # type: ignore[assignment]
+            return _Connection(config=config, server_state=state, app_state={})
+
+        self._server = await self._loop.create_server(connect, sock=self._listener)
+
+    def _if_running(self, work: Callable[[], None]) -> None:
+        try:
+            self._sites.run(work, self._loop)
+        except EnvError:
+            pass  # the thread ended and everything with it, or it is another process's
+
+    def _end(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abort()
+        traffic, self._traffic = self._traffic, Traffic({}, "")
+        _close(traffic.sites)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._traffic.serve(scope, receive, send)
+        except asyncio.CancelledError:
+            pass  # nobody waits for the answer any more
+
+
+class _Connection(H11Protocol):
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for task in list(self.tasks):  # a site that streams for ever would go on for ever
+            task.cancel()
+
+
+def _work(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _listen(host: str) -> socket.socket:
+    # The protocol is named because asyncio turns Nagle's algorithm off only for sockets that name it: otherwise
+    # every response of two writes waits 40 ms for a delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.bind((host, 0))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"cannot serve sites at {host}, which {VARIABLE} says: {error.strerror or error}") from error
+    return listener
+
+
+def _close(sites: Mapping[str, Site]) -> None:
+    for site in sites.values():
+        site.close()

@@ -1,256 +1,195 @@
-"""One tab of the browser, by the DevTools protocol: what it shows, and when an action is over."""
+"""One tab of the browser: what it shows of the episode's sites, and what an action does to it."""
 
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Coroutine
-from importlib.resources import files
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
-from playwright.async_api import BrowserContext, CDPSession, Error
+from playwright.async_api import Error
 
 from ..errors import ActionError, EnvError
-from .effects import AWAY, no_element, no_page
+from .effects import AWAY, DOWNLOAD, Noted, no_element, no_page
+from .frame import Frame, replaced
 from .grammar import Do, Go
+from .lane import Fate
 from .page import Block, Element, Page
 
-T = TypeVar("T")
-_SCRIPT = (files(__package__) / "observe.js").read_text(encoding="utf-8")
-_WORLD = "turngym"
-_LEADING = ("Click", "Search", "Press Enter")  # what may lead to another page
-_STARTED = 2.0  # seconds in which a navigation that was asked for has to start; most take one or two milliseconds
-_REDONE = 5  # how often a page may replace itself while it is being read
+_REDONE = 5  # how often a page may be left again until it is one of the episode's sites
+_POINTER: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "Hover": ({"type": "mouseMoved"},),
+    "Right Click": (
+        {"type": "mouseMoved"},
+        {"type": "mousePressed", "button": "right", "clickCount": 1},
+        {"type": "mouseReleased", "button": "right", "clickCount": 1},
+    ),
+}
 
 
 class Tab:
-    """A page of its own context; every method runs on the browser's loop.
+    """A tab, by its ``frame``; every method runs on the browser's loop.
 
-    The session's events say what the page does. A navigation that an action causes is asked for
-    (``frameRequestedNavigation``) before the answer to the action arrives, because one renderer thread sends both;
-    it ends with ``frameStoppedLoading``, whether it showed a page, was a download, or came to nothing. So an action
-    that asks for none is over at once, and nothing sleeps or polls.
+    ``fate`` tells what became of the last page that was asked for.
     """
 
-    def __init__(self, session: CDPSession, frame: str, origin: str) -> None:
-        self._session, self._frame, self._origin = session, frame, origin
+    def __init__(self, frame: Frame, fate: Callable[[], Fate]) -> None:
+        self.frame, self._fate = frame, fate
         self.page = Page("", "", ())  # as last seen
-        self._asked = False  # a navigation was asked for since the last ``_expect``
-        self._started, self._stopped = asyncio.Event(), asyncio.Event()
-        self._world, self._ready = "", asyncio.Event()  # the unique id of the document's isolated world
-        self._listen("Page.frameRequestedNavigation", self._on_asked)
-        self._listen("Page.frameStartedNavigating", self._on_started)
-        self._listen("Page.frameStoppedLoading", self._on_stopped)
-        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asides = set[asyncio.Task[None]]()
-        session.on("Runtime.executionContextCreated", self._on_world)
-        session.on("Runtime.executionContextsCleared", self._on_cleared)
+        self.refused = 0  # links and forms that led away
+        self._sites: Mapping[str, str] = {}  # names by origin
+        self.rests = False  # it was told to show nothing
+        self._empty = False  # the first page was none: there is nothing to see
+        self._pointed = False  # the pointer is somewhere over the page
 
-    @classmethod
-    async def create(cls, context: BrowserContext, origin: str) -> "Tab":
-        """A blank tab of ``context`` that may show pages of ``origin`` only."""
-        page = await context.new_page()
-        session = await context.new_cdp_session(page)
-        tree = await session.send("Page.getFrameTree")
-        tab = cls(session, tree["frameTree"]["frame"]["id"], origin)
-        page.on("crash", lambda _: tab._lose("the page crashed"))
-        page.on("close", lambda _: tab._lose("the browser ended"))
-        page.on("dialog", lambda dialog: tab._aside(dialog.dismiss()))
-        context.on("page", lambda window: tab._aside(window.close()))  # one tab: other windows are not shown
-        await asyncio.gather(
-            session.send("Page.enable"),
-            session.send("Runtime.enable"),
-            session.send("Page.addScriptToEvaluateOnNewDocument", {"source": _SCRIPT, "worldName": _WORLD}),
-        )
-        return tab
-
-    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
-        """``work``, given up with EnvError as soon as the page or its browser is lost."""
-        task = asyncio.ensure_future(work)
-        try:
-            either: list[asyncio.Future[Any]] = [task, self._lost]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                self._lost.result()
-            return await task
-        finally:
-            task.cancel()
-
-    async def visit(self, path: str) -> None:
-        """Show ``path`` of the origin, and forget the history."""
-        await self._navigate(self._origin + path)
-        await self._session.send("Page.resetNavigationHistory")
-        await self._show()
-
-    async def act(self, command: Do) -> None:
-        """Carry out a command that ``effects.check`` let pass."""
-        call = f"turngym.act({json.dumps([command.action, command.element, command.argument])[1:-1]})"
-        if command.action not in _LEADING:
-            done, seen = await self._evaluate(f"[{call}, turngym.page()]")
-            _must(done, command)
-            self.page = _page(seen)
+    async def clear(self) -> None:
+        """Stop what the page still loads; it does not end when the page hangs."""
+        if self.frame.blank:
             return
-        self._expect()
+        if self._pointed:
+            self._pointed = False
+            await self.frame.send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": -1, "y": -1})
+        await self.frame.ask("window.stop(), window.name = ''")
+
+    async def rest(self) -> None:
+        """Show nothing."""
+        self.rests = True
+        await self.frame.navigate("about:blank")
+
+    async def visit(self, sites: Mapping[str, str], url: str) -> None:
+        """Show ``url``, which is of one of the ``sites`` (names by origin), and forget the history.
+
+        Raises ActionError where it leads away or is a download.
+        """
+        self._sites, self.refused, self.rests, self._empty = sites, 0, False, False
+        self.frame.notes.clear()
+        await self.frame.navigate(url)
+        if self.frame.came:
+            await asyncio.gather(self._show(), self.frame.send("Page.resetNavigationHistory"))
+            return
+        self._must_be_nothing()
+        self._empty, parts = True, urlsplit(url)
+        self.page = Page("", parts.path + (f"?{parts.query}" if parts.query else ""), ())  # no site's page
+        await self.frame.send("Page.resetNavigationHistory")
+
+    async def act(self, command: Do) -> str:
+        """Carry out a command that ``effects.check`` let pass; the URL that a new tab has to show then, else "".
+
+        Raises ActionError, Noted among them.
+        """
+        if self._empty:
+            return ""
+        frame = self.frame
+        frame.expect()
+        frame.notes.clear()
+        words = json.dumps([command.action, command.element, command.argument, list(self._sites)])
         try:
-            _must(await self._evaluate(call), command)
+            done, seen = await frame.evaluate(f"turngym.act({words[1:-1]})")
+            if isinstance(done, dict) and "x" in done:
+                seen = await self._point(command, done)
         except Error as error:
-            if not _replaced(error):
+            if not replaced(error):
                 raise
-            self._asked = True  # the new page came before the answer
-        await self._settle()
-        await self._show()
+            frame.asked, done, seen = True, "done", None  # the new page came before the answer
+        if isinstance(done, dict) and "open" in done:
+            return str(done["open"])
+        self._must(done, command)
+        if frame.asked:
+            await self._arrive()
+        else:
+            self.page = self._read(seen)
+        if frame.notes:
+            raise Noted(" and ".join(sorted(frame.notes)), self.page)
+        return ""
 
     async def go(self, command: Go) -> None:
         """One page back or forward; raises ActionError at the end of the history."""
-        at, entries = await self._history()
+        at, entries = await self.frame.history()
         to = at + (1 if command.forward else -1)
         if not 0 <= to < len(entries) or not self._own(entries[to]["url"]):
             raise no_page(command)
-        await self._enter(entries[to])
+        await self.frame.enter(entries[to])
         await self._show()
+
+    async def front(self) -> None:
+        """Be the tab that is shown, and see what became of the page meanwhile."""
+        await self.frame.send("Page.bringToFront")
+        if not self._empty:
+            await self._show()
 
     async def png(self) -> bytes:
         """The visible part of the page."""
-        shot = await self._session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
+        shot = await self.frame.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
         return base64.b64decode(shot["data"])
+
+    async def _point(self, command: Do, place: dict[str, float]) -> Any:
+        """Move the pointer there, press its right button if that is wanted, and look."""
+        self._pointed = True
+        for event in _POINTER[command.action]:
+            await self.frame.send("Input.dispatchMouseEvent", {**event, **place})
+        return await self.frame.evaluate("turngym.pointed()")
+
+    async def _arrive(self) -> None:
+        """Wait for the page that was asked for, and see it; raises ActionError when it was none to be seen."""
+        await self.frame.settle()
+        await self._show()
+        if not self.frame.came:
+            if not self._own(self.frame.heading):  # such as mailto:
+                self.refused += 1
+                raise ActionError(AWAY)
+            self._must_be_nothing()
+
+    def _must_be_nothing(self) -> None:
+        fate = self._fate()
+        if fate in ("away", "download"):
+            raise ActionError(AWAY if fate == "away" else DOWNLOAD)
 
     async def _show(self) -> None:
         """See the page as it is now; a page that the browser made itself is left again."""
         away = False
         for _ in range(_REDONE):
-            seen = await self._look()
-            if seen["origin"] == self._origin:
+            seen = await self.frame.ask("turngym.page()")
+            if self.frame.asked:  # the page sends the visitor on
+                await self.frame.settle()
+                continue
+            if seen["origin"] in self._sites:
                 break
-            at, entries = await self._history()
+            at, entries = await self.frame.history()
             if self._own(entries[at]["url"]):
                 # The answer to a POST is not kept (no-store), and asking to send it again needs a person: GET it.
-                await self._navigate(entries[at]["url"])
+                await self.frame.navigate(entries[at]["url"])
             elif at:
                 away = True
-                await self._enter(entries[at - 1])
+                await self.frame.enter(entries[at - 1])
+            else:
+                raise ActionError(AWAY)
         else:
-            raise EnvError(f"the page left its site for {seen['origin']}")
-        self.page = _page(seen)
+            raise EnvError(f"the page moved on {_REDONE} times, at last to {seen['path'] or seen['origin']}")
+        self._empty = False
+        self.page = self._read(seen)
         if away:
             raise ActionError(AWAY)
 
     def _own(self, url: str) -> bool:
-        return url.startswith(self._origin + "/")
+        return any(url.startswith(origin + "/") for origin in self._sites)
 
-    async def _look(self) -> dict[str, Any]:
-        for _ in range(_REDONE):
-            try:
-                seen: dict[str, Any] = await self._evaluate("turngym.page()")
-                return seen
-            except Error as error:
-                if not _replaced(error):
-                    raise
-        raise EnvError(f"the page replaced itself {_REDONE} times while it was read")
+    def _must(self, done: object, command: Do) -> None:
+        """Raises ActionError unless the page did as it was told."""
+        if done == "away":
+            self.refused += 1
+            raise ActionError(AWAY)
+        if done == "download":
+            raise ActionError(DOWNLOAD)
+        if done == "gone":
+            raise no_element(command)
 
-    async def _evaluate(self, expression: str) -> Any:
-        await self._ready.wait()
-        answer = await self._session.send(
-            "Runtime.evaluate",
-            {"expression": expression, "returnByValue": True, "uniqueContextId": self._world},
-        )
-        if "exceptionDetails" in answer:
-            raise EnvError(f"the page's walk failed: {answer['exceptionDetails']}")
-        return answer["result"].get("value")
-
-    async def _navigate(self, url: str) -> None:
-        self._expect()
-        answer = await self._session.send("Page.navigate", {"url": url})
-        if answer.get("errorText"):
-            raise EnvError(f"{url} cannot be opened: {answer['errorText']}")
-        await self._stopped.wait()
-
-    async def _history(self) -> tuple[int, list[dict[str, Any]]]:
-        history = await self._session.send("Page.getNavigationHistory")
-        return history["currentIndex"], history["entries"]
-
-    async def _enter(self, entry: dict[str, Any]) -> None:
-        self._expect()
-        await self._session.send("Page.navigateToHistoryEntry", {"entryId": entry["id"]})
-        await self._stopped.wait()
-
-    def _expect(self) -> None:
-        self._asked = False
-        self._started.clear()
-        self._stopped.clear()
-
-    async def _settle(self) -> None:
-        """Wait for the end of the navigation that was asked for, if one was."""
-        if not self._asked or self._stopped.is_set():
-            return
-        try:
-            await asyncio.wait_for(self._started.wait(), _STARTED)
-        except TimeoutError:
-            return  # what was asked for is none, such as a javascript: link, or the page's own policy forbade it
-        await self._stopped.wait()
-
-    def _listen(self, event: str, then: Callable[[], None]) -> None:
-        def of_frame(about: dict[str, Any]) -> None:
-            if about["frameId"] == self._frame:
-                then()
-
-        self._session.on(event, of_frame)
-
-    def _lose(self, why: str) -> None:
-        if not self._lost.done():
-            self._lost.set_exception(EnvError(why))
-            self._lost.exception()  # marks it as seen: nobody may be waiting
-
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` beside the action that caused it, which may be waiting for it."""
-
-        async def carry() -> None:
-            try:
-                await work
-            except Error:
-                pass  # the dialog or window is gone already
-
-        task = asyncio.ensure_future(carry())
-        self._asides.add(task)
-        task.add_done_callback(self._asides.discard)
-
-    def _on_asked(self) -> None:
-        self._asked = True
-
-    def _on_started(self) -> None:
-        self._started.set()
-
-    def _on_stopped(self) -> None:
-        self._started.set()
-        self._stopped.set()
-
-    def _on_cleared(self, _: dict[str, Any]) -> None:
-        self._ready.clear()
-
-    def _on_world(self, about: dict[str, Any]) -> None:
-        context = about["context"]
-        if context["name"] == _WORLD and context["auxData"]["frameId"] == self._frame:
-            self._world = context["uniqueId"]
-            self._ready.set()
-
-
-def _page(seen: dict[str, Any]) -> Page:
-    blocks, count = list[Block](), 0
-    for block in seen["blocks"]:
-        if isinstance(block, str):
-            blocks.append(block)
-            continue
-        count += 1
-        kind, text, value, options = block
-        blocks.append(Element(count, kind, text, value, tuple(options)))
-    return Page(seen["title"], seen["path"], tuple(blocks))
-
-
-def _must(done: str, command: Do) -> None:
-    if done == "away":
-        raise ActionError(AWAY)
-    if done == "gone":
-        raise no_element(command)
-
-
-def _replaced(error: Error) -> bool:
-    """Whether the page was replaced while it was asked something."""
-    return any(sign in error.message for sign in ("navigated or closed", "context", "Context"))
+    def _read(self, seen: dict[str, Any]) -> Page:
+        blocks, count = list[Block](), 0
+        for block in seen["blocks"]:
+            if isinstance(block, str):
+                blocks.append(block)
+                continue
+            count += 1
+            kind, text, value, options = block
+            blocks.append(Element(count, kind, text, value, tuple(options)))
+        return Page(seen["title"], seen["path"], tuple(blocks), self._sites[seen["origin"]])

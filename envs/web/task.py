@@ -1,18 +1,20 @@
 """What a web task is: words to follow, a page to start from, evaluators of the end, and a gold way to it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from .grammar import quote, show
+from .engine import Place
+from .grammar import quote, reason, show
 from .page import Page
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """How an episode ended: the page shown, the site's state, and the message of ``exit`` (None without one)."""
+    """How an episode ended: the page shown, each site's state, and the message of ``exit`` (None without one)."""
 
     page: Page
-    state: Any
+    states: Mapping[str, Any]
     message: str | None
 
 
@@ -34,50 +36,71 @@ class StringMatch:
 
 @dataclass(frozen=True, slots=True)
 class UrlMatch:
-    """The page shown has this path; a query does not matter (WebArena's url_match)."""
+    """The page shown is this one of this site; a query does not matter (WebArena's url_match)."""
 
+    site: str
     path: str
 
     def __call__(self, final: Final) -> bool:
-        return final.page.path.split("?")[0] == self.path
+        return (final.page.site, final.page.path.split("?")[0]) == (self.site, self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class StateMatch:
-    """All that a visitor can change stands exactly so (in place of WebArena's program_html)."""
+    """All that a visitor can change on a site stands exactly so (in place of WebArena's program_html)."""
 
+    site: str
     state: Any
 
     def __call__(self, final: Final) -> bool:
-        return bool(final.state == self.state)
+        return bool(final.states[self.site] == self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One gold action: on the first element with text ``element``, or an exit with ``argument``."""
+    """One gold action: on the first element with text ``element``, or an exit with ``argument``.
+
+    ``thought`` is what a demonstrator thinks before it: the part of the goal that the action serves.
+    """
 
     action: str
     element: str = ""
     argument: str | None = None
+    thought: str = ""
 
-    def spell(self, page: Page) -> str:
+    def spell(self, page: Page, *, thinking: bool = False) -> str:
         """The action on ``page`` in the grammar; raises LookupError where the element is missing."""
+        return reason(self.thought, self._call(page)) if thinking else self._call(page)
+
+    def _call(self, page: Page) -> str:
         if self.action == "exit":
             return f"exit(message={quote(self.argument or '')})"
+        if not self.element:
+            return show(self.action, argument=self.argument)
         found = [e for e in page.elements if e.text == self.element]
         if not found:
             raise LookupError(f"no {self.element!r} on {page.title} at {page.path}")
         return show(self.action, argument=self.argument, element=found[0].name)
 
 
+def because(thought: str, *steps: Step) -> tuple[Step, ...]:
+    """The steps, thought of as serving ``thought``."""
+    return tuple(replace(step, thought=thought) for step in steps)
+
+
+def click(*texts: str) -> tuple[Step, ...]:
+    """Clicks on elements by their texts."""
+    return tuple(Step("Click", text) for text in texts)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task on one site: ``template`` and ``level`` group it, ``gold`` solves it from ``start``."""
+    """One task: ``template`` and ``level`` group it, ``gold`` solves it from the first of the places in ``start``."""
 
     template: str
     level: int
     goal: str
-    start: str
+    start: tuple[Place, ...]
     evaluators: tuple[Evaluator, ...]
     gold: tuple[Step, ...]
 

@@ -1,53 +1,27 @@
 """The shop as a web application: server-rendered pages, forms that POST and redirect, no JavaScript."""
 
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from ..engine import Receive, Scope, Send
+from ..application import Hosted, Pages, field, go
 from .data import ADDRESSES, STARS, Product, Stock
 from .store import Store
 
-_pages = Environment(
-    loader=PackageLoader("turngym.envs.web.shop", "pages"),
-    autoescape=select_autoescape(["html"]),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_HEADERS = {"cache-control": "no-store"}
+_page = Pages("turngym.envs.web.shop")
 
 
-class ShopSite:
-    """One episode's shop: its database behind the application that all shops share."""
+class ShopSite(Hosted[Store]):
+    """One episode's shop."""
 
     def __init__(self, stock: Stock) -> None:
-        self.store = Store(stock)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["store"] = self.store
-        await _app(scope, receive, send)
-
-    def close(self) -> None:
-        self.store.close()
+        super().__init__(_app, Store(stock))
 
 
 def _store(request: Request) -> Store:
     store: Store = request.scope["store"]
     return store
-
-
-def _page(request: Request, name: str, title: str, status: int = 200, **values: Any) -> Response:
-    html = _pages.get_template(name).render(title=title, status=_store(request).status(), **values)
-    return HTMLResponse(html, status, _HEADERS)
-
-
-def _go(path: str) -> Response:
-    return RedirectResponse(path, 303, _HEADERS)
 
 
 def _missing(request: Request) -> Response:
@@ -56,12 +30,6 @@ def _missing(request: Request) -> Response:
 
 def _product(request: Request) -> Product | None:
     return _store(request).product(request.path_params["id"])
-
-
-async def _field(request: Request, name: str) -> str:
-    async with request.form() as form:
-        value = form.get(name, "")
-        return value if isinstance(value, str) else ""
 
 
 async def home(request: Request) -> Response:
@@ -88,7 +56,7 @@ async def save(request: Request) -> Response:
     if not (found := _product(request)):
         return _missing(request)
     _store(request).save(found.id)
-    return _go(f"/product/{found.id}")
+    return go(f"/product/{found.id}")
 
 
 async def review(request: Request) -> Response:
@@ -97,11 +65,11 @@ async def review(request: Request) -> Response:
     if request.method == "GET":
         missing = "missing" in request.query_params
         return _page(request, "review.html", "review", product=found, choices=STARS, missing=missing)
-    stars = await _field(request, "stars")
+    stars = await field(request, "stars")
     if stars not in STARS:
-        return _go(f"/product/{found.id}/review?missing=stars")
+        return go(f"/product/{found.id}/review?missing=stars")
     _store(request).review(found.id, stars)
-    return _go(f"/product/{found.id}")
+    return go(f"/product/{found.id}")
 
 
 async def cart(request: Request) -> Response:
@@ -112,26 +80,26 @@ async def add(request: Request) -> Response:
     if not (found := _product(request)):
         return _missing(request)
     _store(request).add_to_cart(found.id)
-    return _go("/cart")
+    return go("/cart")
 
 
 async def remove(request: Request) -> Response:
     _store(request).remove_from_cart(request.path_params["line"])
-    return _go("/cart")
+    return go("/cart")
 
 
 async def checkout(request: Request) -> Response:
     store = _store(request)
     if not store.cart():
-        return _go("/cart")
+        return go("/cart")
     if request.method == "GET":
         missing = "missing" in request.query_params
         return _page(request, "checkout.html", "order", choices=ADDRESSES, missing=missing)
-    address = await _field(request, "address")
+    address = await field(request, "address")
     if address not in ADDRESSES:
-        return _go("/checkout?missing=address")
+        return go("/checkout?missing=address")
     store.order(address)
-    return _go("/")
+    return go("/")
 
 
 async def not_found(request: Request, error: Exception) -> Response:
