@@ -18,6 +18,7 @@ from turngym.envs import EnvError, UsageError
 from turngym.trainers.cli import COMMANDS, main
 from turngym.trainers.report import Score, report
 
+PAPERS = {"webagent_r1": None}
 OUTSIDE = [sys.executable, "-c", "import sys; from turngym.trainers.cli import main; sys.exit(main())"]
 
 
@@ -41,6 +42,12 @@ class Demo:
     long: bool = False
 
 
+@dataclass(frozen=True)
+class Reproduction:
+    seed: int = 0
+    out: str = ""
+
+
 Calls = list[tuple[Any, ...]]
 
 
@@ -56,6 +63,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
         return called
 
+    def reproduce(*call: object) -> None:
+        made.append(("reproduce", *call))
+
     found = report([Score("find", 1, True, 3, "terminated")], environment="turngym/WebShop-v0", seconds=1.0)
     modules: dict[str, dict[str, object]] = {
         "recipes": {"RUNS": {"webagent_r1": Run, "grpo": Run}},
@@ -64,6 +74,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         "pretrain": {"Pretrain": Demo, "pretrain": record("pretrain")},
         "demo": {"Demo": Demo, "demo": record("demo"), "plan": lambda settings: Run(settings.out)},
         "controls": {"Controls": Demo, "controls": record("controls")},
+        "reproduce": {"Reproduction": Reproduction, "reproduce": reproduce},
+        "reproductions": {"PAPERS": PAPERS},
     }
     for name, content in modules.items():
         module = ModuleType(name)
@@ -96,6 +108,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("demo", ("demo", Demo())),
         ("demo --long --out here", ("demo", Demo("here", True))),
         ("controls", ("controls", Demo())),
+        ("reproduce webagent_r1", ("reproduce", "webagent_r1", Reproduction(), PAPERS, None)),
+        (
+            "reproduce webagent_r1 --seed 3 --out here --json f",
+            ("reproduce", "webagent_r1", Reproduction(3, "here"), PAPERS, "f"),
+        ),
     ],
 )
 def test_a_command_calls_its_function(calls: Calls, words: str, call: tuple[Any, ...]) -> None:
@@ -137,6 +154,9 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
         ("eval", "the following arguments are required: --env (see turngym eval --help)"),
         ("eval --env turngym/WebShop-v0 --json /dev/null/a", "cannot write /dev/null/a: Not a directory"),
         ("demo --lnog", "unknown option --lnog; did you mean --long?"),
+        ("reproduce", "the paper comes first: turngym reproduce PAPER [options]; papers: webagent_r1"),
+        ("reproduce --seed 3", "the paper comes first: turngym reproduce PAPER [options]; papers: webagent_r1"),
+        ("reproduce webagent_r1 --sed 3", "unknown option --sed; did you mean --seed?"),
         ("envs please", "unexpected argument 'please' (see turngym envs --help)"),
     ],
 )
@@ -221,6 +241,11 @@ def test_version_and_help(calls: Calls, capsys: pytest.CaptureFixture[str]) -> N
 def test_envs_lists_ids(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["envs"]) == 0
     assert "turngym/WebShop-v0" in capsys.readouterr().out.splitlines()
+
+
+def test_an_unknown_paper_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "webagent-r1"]) == 2
+    assert capsys.readouterr().err == "turngym: error: unknown paper webagent-r1; did you mean webagent_r1?\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

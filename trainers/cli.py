@@ -14,6 +14,8 @@ from typing import Any
 import gymnasium as gym
 
 from ..envs.errors import Failure, TurngymError, UsageError
+from .cli_browsers import browsers_command
+from .cli_sites import sites_command
 from .options import Parser, add, apply, build, show, unknown
 
 
@@ -157,6 +159,26 @@ def controls_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def reproduce_command(arguments: Sequence[str]) -> int:
+    """``turngym reproduce PAPER [--seed S] [--json FILE]``"""
+    from .reproduce import Reproduction, reproduce
+    from .reproductions import PAPERS
+
+    papers = f"papers: {', '.join(PAPERS)}"
+    parser = Parser("turngym reproduce PAPER", "Hold a paper's claims against runs of our own.", papers)
+    add(parser, Reproduction)
+    parser.add_argument("--json", metavar="FILE", help="write the claims to FILE as well")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse([word for word in arguments if word in ("-h", "--help")])
+        raise UsageError(f"the paper comes first: turngym reproduce PAPER [options]; {papers}")
+    namespace = parser.parse(arguments[1:])
+    settings = build(Reproduction, namespace)
+    place = settings.out or f"runs/reproduce/{arguments[0]}"
+    again = "; the same command goes on from there"
+    _interruptible(lambda: reproduce(arguments[0], settings, PAPERS, namespace.json), place, again)
+    return 0
+
+
 def envs_command(arguments: Sequence[str]) -> int:
     """``turngym envs``"""
     Parser("turngym envs", "List the ids that gymnasium.make takes.").parse(arguments)
@@ -193,6 +215,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "eval": (eval_command, "measure an agent in an environment"),
     "pretrain": (pretrain_command, "make the embedded policy from nothing"),
     "demo": (demo_command, "measure, train and measure again on the embedded web shop"),
+    "reproduce": (reproduce_command, "hold a paper's claims against runs of our own"),
     "controls": (controls_command, "what the demo is compared with"),
     "envs": (envs_command, "list the environments"),
+    "browsers": (browsers_command, "start, ask or end browsers for the remote engine"),
+    "sites": (sites_command, "serve the embedded sites"),
 }
