@@ -5,7 +5,7 @@ import re
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from .vocabulary import END, FRAGMENTS, GLUE, PAD, SPECIALS, entries, spell
+from .vocabulary import BEGINNINGS, END, FRAGMENTS, GLUE, PAD, SPECIALS, entries, spell
 
 # content follows its role at once; an assistant's turn closes with the end token, which the policy samples
 CHAT_TEMPLATE = (
@@ -16,25 +16,14 @@ CHAT_TEMPLATE = (
 
 
 def normalizer() -> normalizers.Normalizer:
-    """A space where a text, a line or a quoted value begins; ``decoder`` takes exactly these away again."""
-    return normalizers.Sequence(
-        [
-            normalizers.Prepend(" "),
-            normalizers.Replace('="', '=" '),
-            normalizers.Replace("\n", "\n "),
-        ]
-    )
+    """A space where a text, a line or a value begins; ``decoder`` takes exactly these away again."""
+    begins = [normalizers.Replace(b, f"{b} ") for b in (*BEGINNINGS, "\n")]
+    return normalizers.Sequence([normalizers.Prepend(" "), *begins])
 
 
 def decoder() -> decoders.Decoder:
-    return decoders.Sequence(
-        [
-            decoders.ByteLevel(),
-            decoders.Replace('=" ', '="'),
-            decoders.Replace("\n ", "\n"),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    begins = [decoders.Replace(f"{b} ", b) for b in (*BEGINNINGS, "\n")]
+    return decoders.Sequence([decoders.ByteLevel(), *begins, decoders.Strip(" ", 1, 0)])
 
 
 def build() -> PreTrainedTokenizerFast:
@@ -58,5 +47,5 @@ def build() -> PreTrainedTokenizerFast:
 def _split() -> pre_tokenizers.PreTokenizer:
     """Fragments of the grammar first, then ids, integers, words and paths with the space before them."""
     fixed = sorted((*(" " + spell(f) for f in FRAGMENTS), *map(spell, GLUE)), key=len, reverse=True)
-    pattern = "|".join(map(re.escape, fixed)) + r"| ?\[[0-9]+\]| ?-?[0-9]+| ?/[a-z]*| ?[A-Za-z]+| ?[^\sA-Za-z0-9]|\s"
+    pattern = "|".join(map(re.escape, fixed)) + r"| ?\[[0-9]+\]| ?-?[0-9]+| ?/[a-z0-9]*| ?[A-Za-z]+| ?[^\sA-Za-z0-9]|\s"
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
