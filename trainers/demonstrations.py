@@ -29,9 +29,12 @@ def lengths(env: Env, templates: Sequence[str], seed: int) -> dict[str, int]:
 
 
 def shares(turns: Mapping[str, int], count: int) -> dict[str, int]:
-    """``count`` dealt in proportion to ``turns`` by largest remainders."""
+    """``count`` dealt by largest remainders: half evenly, half in proportion to ``turns``.
+
+    A long task needs more of them, and a short one of which there are but two or three is learnt by heart.
+    """
     whole = sum(turns.values())
-    exact = {name: count * n / whole for name, n in turns.items()}
+    exact = {name: count / 2 * (1 / len(turns) + n / whole) for name, n in turns.items()}
     dealt = {name: int(share) for name, share in exact.items()}
     for name in sorted(exact, key=lambda n: dealt[n] - exact[n])[: count - sum(dealt.values())]:
         dealt[name] += 1
@@ -41,7 +44,7 @@ def shares(turns: Mapping[str, int], count: int) -> dict[str, int]:
 def demonstrate(
     env: Env, templates: Sequence[str], count: int, prompter: Prompter, memory: Memory, seed: int
 ) -> list[Trajectory]:
-    """``count`` gold episodes, in proportion to a template's length, numbered by negative groups.
+    """``count`` gold episodes, dealt to the templates by ``shares``, numbered by negative groups.
 
     Raises UsageError when the world has no gold actions, or its gold does not succeed.
     """

@@ -2,17 +2,17 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..envs import UsageError
 from .demonstrations import number
-from .models import folder, habits, load
+from .habits import Habits, habits
+from .models import folder, load
 from .options import doc
 from .report import Report, Score, limits, report
 from .rollout import Spec, Trajectory
 from .settings import available
 from .workers import SCRIPTED, Setting, Workers
-from .worlds import Options, accepts, make, options, templates
+from .worlds import BROWSERS, Options, accepts, make, manners, options, templates
 
 TESTING = 6  # the part of the seed's random numbers that evaluations draw from
 
@@ -21,7 +21,7 @@ TESTING = 6  # the part of the seed's random numbers that evaluations draw from
 class Evaluation:
     """What to measure."""
 
-    env: str = field(default="turngym/WebShop-v0", metadata=doc("environment id, or module:id"))
+    env: str = field(default="turngym/WebSuite-v0", metadata=doc("environment id, or module:id"))
     agent: str = field(metadata=doc("model folder or hub id, or: random, gold"))
     engine: str = field(default="", metadata=doc("parser or browser, for worlds that have engines"))
     episodes: int = field(default=100, metadata=doc("episodes, the templates in turn"))
@@ -29,6 +29,8 @@ class Evaluation:
     split: str = field(default="test", metadata=doc("data: train, validation or test, where a world has splits"))
     levels: tuple[int, ...] = field(default=(), metadata=doc("levels; none: all"))
     template: str = field(default="", metadata=doc("a task's name, seen or unseen; none: seen"))
+    memory: str = field(default="", metadata=doc("full or compressed; none: as the agent is used to"))
+    prompt: str = field(default="", metadata=doc("plain, or thinking; none: as the agent is used to"))
     seed: int = field(default=0, metadata=doc("root of all randomness"))
     workers: int = field(default=2, metadata=doc("processes"))
     device: str = field(default="cpu", metadata=doc("where the agent computes: cpu or cuda"))
@@ -51,8 +53,7 @@ def evaluate(evaluation: Evaluation) -> Report:
 
 def world(evaluation: Evaluation, max_turns: int | None = None) -> Options:
     """What the evaluation's world is made with."""
-    env, scripted = evaluation.env, evaluation.agent in SCRIPTED
-    used: dict[str, Any] = {} if scripted else habits(evaluation.agent)
+    env = evaluation.env
     split = evaluation.split if evaluation.split != "test" or accepts(env, "split") else None
     return options(
         env,
@@ -61,27 +62,39 @@ def world(evaluation: Evaluation, max_turns: int | None = None) -> Options:
         split=split,
         level=evaluation.levels or None,
         task=evaluation.template or None,
-        instructions=used.get("instructions") if accepts(env, "instructions") else None,
+        **manners(env, usage(evaluation)),
     )
 
 
-def play(evaluation: Evaluation, made_with: Options, *, record: bool = False) -> list[Trajectory]:
-    """The evaluation's episodes, greedy; with ``record`` each turn's info holds a screenshot of its page."""
+def usage(evaluation: Evaluation) -> Habits:
+    """The agent's habits, with what the evaluation asks for in their place; a scripted agent has none."""
+    if evaluation.agent not in SCRIPTED:
+        return habits(evaluation.agent, memory=evaluation.memory, prompt=evaluation.prompt)
+    if evaluation.memory:
+        raise UsageError(f"the {evaluation.agent} agent has no memory to choose")
+    return Habits(prompt=evaluation.prompt or "plain")
+
+
+def play(evaluation: Evaluation, made_with: Options, *, record: bool = False, each: int = 0) -> list[Trajectory]:
+    """The evaluation's episodes, greedy; ``each``, if given, is how many of every template.
+
+    With ``record`` each turn's info holds a screenshot of its page.
+    """
     env = make(evaluation.env, made_with)
     try:
         names = templates(env)
     finally:
         env.close()
-    scripted, browser = evaluation.agent in SCRIPTED, evaluation.engine == "browser"
+    scripted, browser = evaluation.agent in SCRIPTED, evaluation.engine in BROWSERS
     if not scripted:
         load(evaluation.agent)  # what is not a model is said here, in one line
-    used: dict[str, Any] = {} if scripted else habits(evaluation.agent)
+    used = usage(evaluation)
     setting = Setting(
         env=evaluation.env,
         worlds=(("test", made_with),),
         agent=evaluation.agent if scripted else folder(evaluation.agent),
-        memory=str(used.get("memory", "compressed")),
-        max_tokens=int(used.get("max_tokens", 256)),
+        memory=used.memory,
+        max_tokens=used.max_tokens,
         seed=evaluation.seed,
         slots=4 if browser else 256,
         threads=4 if browser else 1,
@@ -90,7 +103,7 @@ def play(evaluation: Evaluation, made_with: Options, *, record: bool = False) ->
     )
     specs = [
         Spec(i, names[i % len(names)], number(evaluation.seed, TESTING, i), 1, "test", True)
-        for i in range(evaluation.episodes)
+        for i in range(each * len(names) or evaluation.episodes)
     ]
     with Workers(setting, min(evaluation.workers, len(specs))) as workers:
         workers.submit(specs)

@@ -1,18 +1,14 @@
-"""Model folders: loading any Hugging Face causal LM, and what an agent's folder holds beside it."""
+"""Model folders: loading and saving any Hugging Face causal LM."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
 
-from ..agents.memory import MEMORIES
 from ..agents.tiny import BASE
 from ..envs import CheckpointError, UsageError
-from .files import write_bytes, write_text
-
-AGENT_FILE = "agent.json"  # how the agent was trained to be used: memory, instructions, tokens an action
+from .files import write_bytes
 
 
 def folder(model: str) -> str:
@@ -37,23 +33,8 @@ def load(model: str, device: str = "cpu") -> tuple[Any, Any]:
     return network.to(device), tokenizer
 
 
-def habits(model: str) -> dict[str, Any]:
-    """What ``agent.json`` says; {} for a model without it."""
-    file = Path(folder(model)) / AGENT_FILE
-    if not file.is_file():
-        return {}
-    try:
-        said: dict[str, Any] = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON: {error}") from error
-    limit = said.get("max_tokens", 1) if isinstance(said, dict) else None
-    if type(limit) is not int or limit < 1 or said.get("memory", "full") not in MEMORIES:
-        raise CheckpointError(f"{file} must hold max_tokens of at least 1 and a memory of {', '.join(MEMORIES)}")
-    return said
-
-
-def save(to: Path, model: Any, tokenizer: Any, agent: dict[str, Any]) -> None:
-    """Write an agent's folder, each file at once: weights, tokenizer and ``agent.json``.
+def save(to: Path, model: Any, tokenizer: Any) -> None:
+    """Write a model's folder, each file at once: weights and tokenizer.
 
     Raises UsageError when the disk is full or the place cannot be written; old files then stay whole.
     """
@@ -66,4 +47,3 @@ def save(to: Path, model: Any, tokenizer: Any, agent: dict[str, Any]) -> None:
                 write_bytes(to / file.name, file.read_bytes())
     except (OSError, SafetensorError) as error:
         raise UsageError(f"cannot write the agent to {to}: {error}") from error
-    write_text(to / AGENT_FILE, json.dumps(agent, indent=2) + "\n")

@@ -15,13 +15,14 @@ from ..agents.tiny import model as shape
 from ..agents.tiny import tokenizer as words
 from ..agents.tiny.vocabulary import SPECIALS
 from ..envs import UsageError
-from . import models
+from . import habits, models
 from .files import write_text
+from .habits import Habits
 from .options import doc
 from .options import words as spelled
 from .primer import Piece, Primer, copying
 
-AGENT = {"memory": "compressed", "max_tokens": 16, "instructions": False}
+AGENT = Habits(max_tokens=24, instructions=False)
 LOG = "pretrain.jsonl"
 CONTEXT = 0.3  # copying has formed when the loss is below
 REHEARSAL = 0.15  # the share of copying rows afterwards
@@ -146,5 +147,6 @@ def learn(
 
 def save(out: Path, model: Any, tokenizer: Any, log: Sequence[object]) -> None:
     """The folder as an agent's, with its log."""
-    models.save(out, model, tokenizer, AGENT)
+    models.save(out, model, tokenizer)
+    habits.write(out, AGENT)
     write_text(out / LOG, "".join(json.dumps(row) + "\n" for row in log))

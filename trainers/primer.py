@@ -5,16 +5,19 @@ answered by one action on one random page, and nothing here knows a task.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..agents.memory import PLACEHOLDER
 from ..agents.tiny.vocabulary import ASSISTANT, END, INTEGERS, SYSTEM, USER, words
-from ..envs.web.grammar import quote, show
+from ..envs.web.env import THINK
+from ..envs.web.grammar import quote, reason, show
 from ..envs.web.page import Block, Element, Page, render
 
 Piece = tuple[str, bool]  # text, and whether the policy learns to write it
+THINKING = 0.15  # share of requests that ask for a thought before the action
+TABBED = 0.2  # share of pages with several tabs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,15 @@ class Primer:
 
     def chat(self, requests: int = 6) -> list[Piece]:
         """A request, a past, a page, the answer; then more requests of the same page."""
-        lesson = self.lesson()
-        goal, action = self._request(lesson)
+        lesson, thinking = self.lesson(), bool(self.rng.random() < THINKING)
+        goal, action = self._request(lesson, thinking)
         pieces: list[Piece] = [(SYSTEM, False), (goal, False)]
         for _ in range(int(self.rng.integers(0, 10)) * int(self.rng.integers(0, 2))):
-            pieces += [(USER, False), (PLACEHOLDER, False), (ASSISTANT, False), (self._past(), False), (END, False)]
+            past = self._past(thinking)
+            pieces += [(USER, False), (PLACEHOLDER, False), (ASSISTANT, False), (past, False), (END, False)]
         pieces += [(USER, False), (lesson.page, False), (ASSISTANT, False), (action, True), (END, True)]
         for _ in range(requests):
-            goal, action = self._request(lesson)
+            goal, action = self._request(lesson, thinking)
             pieces += [(SYSTEM, False), (goal, False), (ASSISTANT, False), (action, True), (END, True)]
         return pieces
 
@@ -59,21 +63,39 @@ class Primer:
         """A random page of 2 to 11 elements with some text between them."""
         rng = self.rng
         crowded = self.crowded > 0 and rng.random() < self.crowded
-        self.pool = tuple(self._word() for _ in range(int(rng.integers(5, 10)))) if crowded else ()
+        self.pool = self._pool() if crowded else ()
         count = int(rng.integers(2, 12))
         first = 1 if rng.random() < 0.5 else int(rng.integers(1, 30))
         ids = [first + i for i in range(count)] if rng.random() < 0.5 else self._ids(count)
         blocks, requests, taken = list[Block](), list[tuple[str, str]](), set[str]()
         for id in ids:
-            if rng.random() < 0.25:
-                blocks.append(self._text(requests))
+            before = self._text(requests) if rng.random() < 0.25 else ""
             element = self._element(id, taken)
-            blocks.append(element)
+            blocks += [before, element] if before else [element]
             requests.append(self._use(element))
+            if before and element.kind == "link":
+                last = " ".join(before.split()[-2:])
+                requests.append((f"after {last}", show("Click", element=element.name)))
         if rng.random() < 0.3:
             blocks.append(self._text(requests))
         path = "".join(f"/{self._word()}" for _ in range(int(rng.integers(0, 3)))) or "/"
-        return Lesson(render(Page(self._phrase(), path, tuple(blocks))), tuple(requests))
+        return Lesson(render(self._tabbed(Page(self._phrase(), path, tuple(blocks)), requests)), tuple(requests))
+
+    def _pool(self) -> tuple[str, ...]:
+        """A few distinct words, whose pairs are enough to name all elements of a page."""
+        return tuple(self.words[i] for i in self.rng.permutation(len(self.words))[: int(self.rng.integers(5, 10))])
+
+    def _tabbed(self, page: Page, requests: list[tuple[str, str]]) -> Page:
+        """The page, sometimes among other tabs, which a request may ask for."""
+        if self.rng.random() >= TABBED:
+            return page
+        titles = [self._phrase() for _ in range(int(self.rng.integers(2, 4)))]
+        shown = int(self.rng.integers(len(titles)))
+        titles[shown] = page.title
+        requests += [
+            (f"tab {title}", show("Switch Tab", argument=str(i))) for i, title in enumerate(titles) if i != shown
+        ]
+        return replace(page, tabs=tuple(titles), tab=shown)
 
     def _use(self, element: Element) -> tuple[str, str]:
         """A request about ``element``, in its own words, and the action that answers it."""
@@ -101,25 +123,31 @@ class Primer:
         return Element(id, "link", text)
 
     def _text(self, requests: list[tuple[str, str]]) -> str:
-        """Some words; sometimes one of them stands before a number, which a request may ask for."""
+        """Some words; sometimes one of them stands before a number or a word, which a request may ask for."""
         text = " ".join(self._word() for _ in range(int(self.rng.integers(1, 5))))
         if self.rng.random() < 0.5:
-            label, number = self._word(), str(INTEGERS[int(self.rng.integers(len(INTEGERS)))])
-            requests.append((f"is {label}", f"exit(message={quote(number)})"))
-            text += f" {label} {number}"
+            label, value = self._word(), str(INTEGERS[int(self.rng.integers(len(INTEGERS)))])
+            if self.rng.random() < 0.2:
+                value = self._word()
+            requests.append((f"is {label}", f"exit(message={quote(value)})"))
+            text += f" {label} {value}"
         return text
 
-    def _request(self, lesson: Lesson) -> tuple[str, str]:
+    def _request(self, lesson: Lesson, thinking: bool) -> tuple[str, str]:
+        """Words around a request, and its answer; a thought names what is asked."""
         asked, action = lesson.requests[int(self.rng.integers(len(lesson.requests)))]
         before = [self._word() for _ in range(int(self.rng.integers(0, 4)))]
         after = [self._word() for _ in range(int(self.rng.integers(0, 4)))]
-        return " ".join([*before, asked, *after]), action
+        goal = " ".join([*before, asked, *after])
+        return (THINK + goal, reason(f"need {asked}", action)) if thinking else (goal, action)
 
-    def _past(self) -> str:
+    def _past(self, thinking: bool) -> str:
         element = f"{self._phrase()} [{int(self.rng.integers(1, 40))}]"
         if self.rng.random() < 0.2:
-            return show("Search", argument=self._phrase(), element=element)
-        return show("Click", element=element)
+            action = show("Search", argument=self._phrase(), element=element)
+        else:
+            action = show("Click", element=element)
+        return reason(f"need {self._phrase()}", action) if thinking else action
 
     def _name(self) -> str:
         if not self.pool:

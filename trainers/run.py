@@ -18,17 +18,18 @@ from .curriculum import Spread
 from .demonstrations import demonstrate
 from .estimator import Recipe
 from .files import write_text
+from .habits import Habits, habits, write
 from .learner import Learner
 from .log import Log
 from .loop import Loop
-from .models import folder, habits, load, save
+from .models import folder, load, save
 from .recipes.clone import clone
 from .rollout import Trajectory
 from .rows import POLICY
 from .settings import Run, check, scalars
 from .warmup import warm_up
 from .workers import Setting, Workers
-from .worlds import Options, accepts, make, options, templates
+from .worlds import BROWSERS, Options, accepts, make, manners, options, templates
 
 __all__ = ["Run", "Trained", "train"]
 
@@ -45,14 +46,14 @@ class Trained:
     success: float
 
 
-def worlds(run: Run, instructions: bool | None) -> dict[str, Options]:
+def worlds(run: Run, used: Habits) -> dict[str, Options]:
     """The run's worlds by name: "train", "validation" where there is such a split, "browser" for comparison."""
     base: dict[str, Any] = {"engine": run.engine or None, "level": run.levels or None}
-    base["instructions"] = instructions if accepts(run.env, "instructions") else None
+    base |= {"max_turns": run.max_turns or None} | manners(run.env, used)
     split = accepts(run.env, "split")
     found = {"train": options(run.env, **base, split="train" if split else None)}
     found["validation"] = options(run.env, **base, split="validation") if split else found["train"]
-    if run.browser_every and accepts(run.env, "engine") and run.engine != "browser":
+    if run.browser_every and accepts(run.env, "engine") and run.engine not in BROWSERS:
         from ..envs.web.chromium import find
 
         try:
@@ -71,37 +72,37 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     """
     check(run)
     torch.set_num_threads(run.threads)
-    out, used = Path(run.out), habits(run.model)
+    out, used = Path(run.out), habits(run.model, memory=run.memory, prompt=run.prompt)
     saved = _saved(run, out) if resume else None
     model, tokenizer = load(run.model, run.device)
-    memory = str(used.get("memory", "compressed"))
-    places = worlds(run, used.get("instructions"))
+    places = worlds(run, used)
     every = tuple((k, v) for k, v in places["train"] if k != "level")  # demonstrations are of all levels
     with _world(run.env, every) as world:
-        prompter, recall = Prompter(tokenizer), MEMORIES[memory]
+        prompter, recall = Prompter(tokenizer), MEMORIES[used.memory]
         demos = demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
     longest = max((len(c.sample.tokens) for t in demos for turn in t.turns for c in turn.action.calls), default=1)
+    used = replace(used, max_tokens=max(used.max_tokens, longest))
     setting = Setting(
         env=run.env,
         worlds=tuple(places.items()),
         agent=folder(run.model),
-        memory=memory,
+        memory=used.memory,
         temperature=run.temperature,
-        max_tokens=max(int(used.get("max_tokens", 256)), longest),
+        max_tokens=used.max_tokens,
         seed=run.seed,
-        slots=8 if run.engine == "browser" else 1024,
-        threads=4 if run.engine == "browser" else 1,
+        slots=8 if run.engine in BROWSERS else 1024,
+        threads=4 if run.engine in BROWSERS else 1,
         device=run.device,
     )
     with _world(run.env, places["train"]) as world:
         names = templates(world)
-    agent = {"memory": memory, "max_tokens": setting.max_tokens, "instructions": used.get("instructions", True)}
     with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
         if saved is None:
             write_text(out / "run.json", json.dumps(scalars(run), indent=2) + "\n")
         warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
         if saved is None:
-            save(out / WARMUP, model, tokenizer, agent)
+            save(out / WARMUP, model, tokenizer)
+            write(out / WARMUP, used)
         recipe = _recipe(run, demos)
         references = {name: load(str(out / WARMUP), run.device)[0] for name in recipe.references}
         learner = Learner(model, recipe, lr=run.lr, references=references)
@@ -112,7 +113,8 @@ def train(run: Run, *, resume: bool = False) -> Trained:
 
         loop.load_state_dict(saved) if saved else keep()
         success = loop.play(keep)
-    save(out, model, tokenizer, agent)
+    save(out, model, tokenizer)
+    write(out, used)
     return Trained(str(out), warm, loop.seconds, success)
 
 

@@ -15,14 +15,17 @@ class Run:
     """Everything that a training run depends on. The command line changes the scalars, never the recipe."""
 
     recipe: Recipe
-    env: str = field(default="turngym/WebShop-v0", metadata=doc("environment id, or module:id"))
+    env: str = field(default="turngym/WebSuite-v0", metadata=doc("environment id, or module:id"))
     levels: tuple[int, ...] = field(default=(), metadata=doc("levels to learn on by RL; none: all"))
     engine: str = field(default="", metadata=doc("parser or browser, for worlds that have engines"))
     model: str = field(default="", metadata=doc("model folder or hub id; none: the embedded policy"))
     device: str = field(default="cpu", metadata=doc("where learner and samplers compute: cpu or cuda"))
+    memory: str = field(default="", metadata=doc("full or compressed; none: as the model is used to"))
+    prompt: str = field(default="", metadata=doc("plain, or thinking; none: as the model is used to"))
+    max_turns: int = field(default=0, metadata=doc("turns of an episode; 0: each task's own"))
     out: str = field(default="runs/webagent_r1", metadata=doc("folder of the run"))
     seed: int = field(default=0, metadata=doc("root of all randomness"))
-    demonstrations: int = field(default=80, metadata=doc("gold episodes to clone first, of all levels; 0: none"))
+    demonstrations: int = field(default=200, metadata=doc("gold episodes to clone first, of all levels; 0: none"))
     clone_epochs: int = field(default=15, metadata=doc("most epochs over the demonstrations"))
     clone_lr: float = field(default=1e-3, metadata=doc("learning rate of cloning"))
     validation: int = field(default=100, metadata=doc("validation tasks that choose the epoch"))
@@ -52,8 +55,9 @@ def check(run: Run) -> None:
     for name, low in least.items():
         if getattr(run, name) < low:
             raise UsageError(f"{name} must be at least {low}, not {getattr(run, name)}")
-    if min(run.demonstrations, run.clone_epochs, run.rehearsal, run.browser_every, run.max_lag) < 0:
-        raise UsageError("demonstrations, clone_epochs, rehearsal, browser_every and max_lag cannot be negative")
+    for name in ("demonstrations", "clone_epochs", "rehearsal", "browser_every", "max_lag", "max_turns"):
+        if getattr(run, name) < 0:
+            raise UsageError(f"{name} cannot be negative")
     if run.seed < 0:
         raise UsageError(f"seed must be at least 0, not {run.seed}")
     if not (run.temperature > 0 and run.lr > 0 and run.clone_lr > 0 and 0 <= run.max_failures < 1):

@@ -8,7 +8,9 @@ from typing import Any
 import gymnasium as gym
 
 from ..envs import Env, UsageError
+from .habits import Habits
 
+BROWSERS = ("browser", "remote")  # engines that are slow and few
 Options = tuple[tuple[str, Any], ...]  # keyword arguments of gymnasium.make, picklable and hashable
 
 
@@ -51,6 +53,15 @@ def accepts(env: str, name: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def manners(env: str, used: Habits) -> dict[str, Any]:
+    """How the world speaks to an agent of these habits, in the keywords that the world has.
+
+    Raises UsageError when the agent thinks first and the world cannot ask for it.
+    """
+    found = {"instructions": used.instructions} if accepts(env, "instructions") else {}
+    return found | ({"prompt": used.prompt} if used.prompt != Habits().prompt or accepts(env, "prompt") else {})
 
 
 def make(env: str, made_with: Options) -> Env:

@@ -2,8 +2,8 @@
 
 from .clone import clone
 from .m_grpo import m_grpo
-from .webagent_r1 import webagent_r1
+from .webagent_r1 import webagent_r1, webagent_r1_cot, webagent_r1_zero
 
-RUNS = {"webagent_r1": webagent_r1}  # what ``turngym train`` knows
+RUNS = {run.__name__: run for run in (webagent_r1, webagent_r1_zero, webagent_r1_cot)}  # what ``turngym train`` knows
 
-__all__ = ["RUNS", "clone", "m_grpo", "webagent_r1"]
+__all__ = ["RUNS", "clone", "m_grpo", "webagent_r1", "webagent_r1_cot", "webagent_r1_zero"]

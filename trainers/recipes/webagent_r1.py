@@ -1,5 +1,7 @@
 """WebAgent-R1 (arXiv 2505.16421): a behaviour-cloned warm-up, then M-GRPO on a binary reward at the end."""
 
+from dataclasses import replace
+
 from ..settings import Run
 from .m_grpo import m_grpo
 
@@ -7,3 +9,18 @@ from .m_grpo import m_grpo
 def webagent_r1() -> Run:
     """The main job; figures of the paper's own run (lr 1e-6, G = 4, clip norm 0.01) suit models of billions [P]."""
     return Run(recipe=m_grpo(low=0.2, high=0.28, clone=0.2))
+
+
+def webagent_r1_zero() -> Run:
+    """WebAgent-R1-Zero: RL alone, without the warm-up and without its cloning term."""
+    return replace(webagent_r1(), out="runs/webagent_r1_zero", demonstrations=0)
+
+
+def webagent_r1_cot() -> Run:
+    """WebAgent-R1-CoT: demonstrations think before each action, and so does the agent.
+
+    Thoughts are sampled, remembered and trained like every other token of an action; the released code gives them
+    no loss by default [P]. The paper's thoughts are long ones of a reasoning model; ours name the part of the goal
+    that the action serves [D].
+    """
+    return replace(webagent_r1(), out="runs/webagent_r1_cot", prompt="thinking")
