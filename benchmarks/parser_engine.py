@@ -1,57 +1,122 @@
-"""Environment steps a second with the parser engine on one core, beside a raw walker of the same pages.
+"""Environment steps a second with the parser engine on one core, beside raw httpx with the same parser.
 
     python benchmarks/parser_engine.py
 
-The raw walker sends the same requests through the same transport and lets lexbor parse the answer and find the
-links; it makes no observation, no task and no score. Prints one JSON line: medians with minimum and maximum.
+The raw walker replays the very requests of the same episodes with an ``httpx.Client`` against the same sites in
+process, lets lexbor parse every answer, and reads from it what an agent needs: the words of the page and of its links,
+buttons and boxes. It checks no action, keeps no state of forms, numbers nothing, and judges nothing. Prints one JSON
+line: medians with minimum and maximum.
 """
 
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
-import numpy as np
 from selectolax.lexbor import LexborHTMLParser
 
+from turngym.envs.web import Place, Site
 from turngym.envs.web.document import Document
+from turngym.envs.web.engine import Make, Receive, Scope, Send
 from turngym.envs.web.page import render
-from turngym.envs.web.shop import WebShop
-from turngym.envs.web.shop.app import ShopSite
-from turngym.envs.web.shop.data import grow
+from turngym.envs.web.parser_engine import ParserEngine
+from turngym.envs.web.suite import WebSuite
 from turngym.envs.web.transport import InProcess
 
-ROUNDS, EPISODES = 7, 60
+ROUNDS, EPISODES = 7, 80
+CONTROLS = "a[href], button, input, select, textarea"
 
 
-def environment(seed: int) -> int:
+@dataclass
+class Log:
+    """What one episode asked its sites: (site, method, target, body), and after how many requests its steps ended."""
+
+    sites: Mapping[str, Make]
+    requests: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+
+
+@dataclass
+class Recorder:
+    """A site that writes down what it is asked."""
+
+    site: Site
+    name: str
+    log: Log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive()).get("body", b"")
+        target = scope["path"] + ("?" + scope["query_string"].decode() if scope["query_string"] else "")
+        self.log.requests.append((self.name, scope["method"], target, body))
+
+        async def again() -> dict[str, object]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.site(scope, again, send)
+
+    def state(self) -> object:
+        return self.site.state()
+
+    def close(self) -> None:
+        self.site.close()
+
+
+class Recording(ParserEngine):
+    """The parser engine, keeping a log of each episode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logs: list[Log] = []
+
+    def open(self, sites: Mapping[str, Make], places: tuple[Place, ...]) -> object:  # type: ignore[override]
+        log = Log(sites)
+        self.logs.append(log)
+        recorded = {n: partial(lambda name, make: Recorder(make(), name, log), n, m) for n, m in sites.items()}
+        return super().open(recorded, places)
+
+
+def environment(world: WebSuite, seed: int) -> int:
     """Gold episodes of all seen templates, reset and score included; the steps taken."""
-    world, steps = WebShop(instructions=False), 0
+    steps = 0
     for episode in range(EPISODES):
         world.reset(seed=1000 * seed + episode)
         over = False
         while not over:
             _, _, terminated, truncated, _ = world.step(world.cheat())
             steps, over = steps + 1, terminated or truncated
-    world.close()
     return steps
 
 
-def walker(seed: int) -> int:
-    """Pages of shops through the bare transport and parser; the pages loaded."""
-    loaded = 0
-    for episode in range(EPISODES):
-        site = ShopSite(grow(np.random.default_rng((seed, episode)), "train"))
-        transport, url = InProcess(site), "http://raw.localhost/"
-        for _ in range(6):
-            response = transport.handle_request(httpx.Request("GET", url))
-            links = LexborHTMLParser(response.text).css("main a[href]")
-            url = "http://raw.localhost" + ((links[0].attributes["href"] or "/") if links else "/")
-            loaded += 1
-        site.close()
-    return loaded
+def walker(logs: list[Log]) -> None:
+    """The same requests with a plain client and the same parser."""
+    for log in logs:
+        sites = {name: make() for name, make in log.sites.items()}
+        clients = {
+            name: httpx.Client(transport=InProcess(site), base_url=f"http://{name}.raw.localhost")
+            for name, site in sites.items()
+        }
+        for name, method, target, body in log.requests:
+            headers = {"content-type": "application/x-www-form-urlencoded"} if method == "POST" else {}
+            response = clients[name].request(method, target, content=body, headers=headers)
+            if response.has_redirect_location:
+                continue  # what it leads to is the next request
+            tree = LexborHTMLParser(response.text)
+            words = tree.body.text(separator=" ") if tree.body else ""
+            " ".join(words.split()), [" ".join(n.text().split()) for n in tree.css(CONTROLS)]
+        for name, site in sites.items():
+            clients[name].close()
+            site.close()
+
+
+def resets(world: WebSuite, name: str, seed: int, count: int = 100) -> float:
+    """Milliseconds of a reset, the first observation included."""
+    start = time.perf_counter()
+    for i in range(count):
+        world.reset(seed=1000 * seed + i, options={"template": name})
+    return (time.perf_counter() - start) / count * 1e3
 
 
 def observation(cards: int = 20) -> float:
@@ -64,9 +129,10 @@ def observation(cards: int = 20) -> float:
     return (time.perf_counter() - start) / 50 * 1e3
 
 
-def rate(play: Callable[[int], int], seed: int) -> float:
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    return play(seed) / (time.perf_counter() - start)
+    work()
+    return time.perf_counter() - start
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -75,19 +141,27 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    environment(0), walker(0)
-    pairs = [(rate(environment, i), rate(walker, i)) for i in range(1, ROUNDS + 1)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "parser_engine",
-                "environment_steps_per_second": spread([ours for ours, _ in pairs]),
-                "raw_pages_per_second": spread([raw for _, raw in pairs]),
-                "ratio": spread([ours / raw for ours, raw in pairs]),
-                "observation_ms_20_cards": spread([observation() for _ in range(ROUNDS)]),
-            }
-        )
-    )
+    world, rates, ratios = WebSuite(instructions=False), [], []
+    environment(world, 0)
+    for i in range(1, ROUNDS + 1):
+        recording = Recording()
+        recorded = WebSuite(instructions=False, engine=recording)
+        steps = environment(recorded, i)
+        recorded.close()
+        raw = seconds(partial(walker, recording.logs))
+        ours = seconds(partial(environment, world, i))
+        rates.append(steps / ours)
+        ratios.append(raw / ours)
+    figures = {
+        "benchmark": "parser_engine",
+        "environment_steps_per_second": spread(rates),
+        "ratio_to_raw_httpx": spread(ratios),
+        "reset_ms_one_site": spread([resets(world, "add_one", i) for i in range(ROUNDS)]),
+        "reset_ms_two_sites": spread([resets(world, "vote_and_add", i) for i in range(ROUNDS)]),
+        "observation_ms_20_cards": spread([observation() for _ in range(ROUNDS)]),
+    }
+    world.close()
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
