@@ -1,12 +1,9 @@
 """The demonstration's own parts; the whole is what continuous integration runs after the tests."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from turngym.agents import Action, Turn
-from turngym.envs import UsageError, user
+from turngym.envs import user
 from turngym.trainers import demo
 from turngym.trainers.report import Score, report
 from turngym.trainers.rollout import Trajectory
@@ -20,26 +17,6 @@ def test_the_plan_trains_three_levels_and_the_long_one_four() -> None:
     short, long = demo.plan(demo.Demo()), demo.plan(demo.Demo(long=True, seed=3))
     assert (short.levels, long.levels, long.seed) == ((1, 2, 3), (1, 2, 3, 4), 3)
     assert short.out != long.out and demo.plan(demo.Demo(out="x")).out == "x"
-
-
-def test_finished_phases_are_not_run_again(tmp_path: Path) -> None:
-    made = []
-
-    def make() -> dict[str, int]:
-        made.append(1)
-        return {"a": len(made)}
-
-    assert demo._Parts(tmp_path).get("start", make) == {"a": 1}
-    parts = demo._Parts(tmp_path)
-    assert parts.get("start", make) == {"a": 1} and len(made) == 1 and parts.seconds["start"] >= 0
-
-
-def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
-    run = demo.plan(demo.Demo(out=str(tmp_path)))
-    demo._claim(run, tmp_path)
-    demo._claim(run, tmp_path)
-    with pytest.raises(UsageError, match="other settings"):
-        demo._claim(replace(run, seed=1), tmp_path)
 
 
 def test_the_result_holds_every_report_and_the_machine() -> None:

@@ -13,14 +13,14 @@ from turngym.trainers.demonstrations import demonstrate, lengths, number, shares
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(1, 20), min_size=1, max_size=9), st.integers(0, 300))
-def test_shares_are_in_proportion_and_add_up(turns: dict[str, int], count: int) -> None:
+def test_shares_are_half_even_and_half_in_proportion_and_add_up(turns: dict[str, int], count: int) -> None:
     dealt = shares(turns, count)
     assert sum(dealt.values()) == count
     whole = sum(turns.values())
-    assert all(abs(dealt[name] - count * n / whole) < 1 for name, n in turns.items())
+    assert all(abs(dealt[name] - count / 2 * (n / whole + 1 / len(turns))) < 1 for name, n in turns.items())
 
 
-def test_demonstrations_are_gold_and_in_proportion_to_length() -> None:
+def test_demonstrations_are_gold_and_dealt_by_shares() -> None:
     env = WebShop(instructions=False, level=(1, 2))
     prompter, memory = Prompter(tokenizer.build()), MEMORIES["compressed"]
     played = demonstrate(env, env.templates, 11, prompter, memory, seed=5)

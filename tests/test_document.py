@@ -170,3 +170,10 @@ def test_any_text_is_a_document_whose_numbers_count_from_one(html: str) -> None:
     for element in page.elements:
         document.submission(element)
         assert document.node(element).tag in ("a", "button", "input", "textarea", "select")
+
+
+def test_a_page_knows_its_site_and_a_changed_one_too() -> None:
+    document = Document("<title>t</title><input aria-label=box>", URL, "forum")
+    assert (document.page.site, document.page.tabs, Document("", URL).page.site) == ("forum", (), "")
+    document.set(document.page.elements[0], "mug")
+    assert (document.page.site, document.page.elements[0].value) == ("forum", "mug")

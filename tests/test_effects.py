@@ -3,7 +3,8 @@
 import pytest
 
 from turngym.envs.errors import ActionError
-from turngym.envs.web.effects import check, kept, no_page
+from turngym.envs.web.effects import check, kept, no_page, room
+from turngym.envs.web.engine import TABS
 from turngym.envs.web.grammar import Do, Go
 from turngym.envs.web.page import Element, Page
 
@@ -49,6 +50,20 @@ def test_impossible(command: Do, message: str) -> None:
     with pytest.raises(ActionError) as caught:
         check(command, PAGE)
     assert str(caught.value) == message
+
+
+def test_another_tab() -> None:
+    page = Page("Shop", "/", (LINK,), "shop", ("forum", "Shop", "cart"), 1)
+    assert all(check(Do("Switch Tab", str(i)), page) is None for i in range(3))
+    with pytest.raises(ActionError, match="^there is no tab 3$"):
+        check(Do("Switch Tab", "3"), page)
+
+
+def test_room_for_tabs() -> None:
+    assert all(room(count) is None for count in range(TABS))  # type: ignore[func-returns-value]
+    for count in (TABS, TABS + 1):
+        with pytest.raises(ActionError, match="^there is no room for another tab: 8 are open$"):
+            room(count)
 
 
 def test_the_ends_of_the_history() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from turngym.envs import ActionError
 from turngym.envs.web import Do, Exit, Go, parse, show
-from turngym.envs.web.grammar import ACTIONS, MAX_LENGTH, ON_ELEMENT, ON_PAGE, WITH_TEXT, quote
+from turngym.envs.web.grammar import ACTIONS, MAX_LENGTH, ON_ELEMENT, ON_PAGE, WITH_TEXT, quote, reason
 
 NASTY = ['"', "'", "\\", "\n", "\\n", '\\"', ", ", "=", ")", "(", "[3]", "<answer>", "</answer>", "é", "𝄞", " "]
 TEXT = st.text(max_size=200) | st.lists(st.sampled_from(NASTY), max_size=20).map("".join)
@@ -76,6 +76,8 @@ def test_spellings(text: str, command: object) -> None:
         ('<think>The price is exit(message="9").</think><answer>exit(message="47")</answer>', Exit("47")),
         ("<think>a\nb</think>\n<answer>\ngo_backward()\n</answer>\n", Go(forward=False)),
         ("<answer>go_backward()</answer> no: <answer>go_forward()</answer>", Go(forward=True)),
+        ('<think>an <answer> is due</think><answer>exit(message="1")</answer>', Exit("1")),
+        ('<think>a</think><answer>exit(message="x</answer>y")</answer>', Exit("x</answer>y")),
     ],
 )
 def test_thinking_is_passed_over(text: str, command: object) -> None:
@@ -150,6 +152,26 @@ def test_any_text_is_a_command_or_a_short_answer(text: str) -> None:
         str(error).encode()
     else:
         assert isinstance(command, Do | Exit | Go)
+
+
+@given(
+    thought=TEXT.filter(lambda text: "<answer>" not in text), argument=TEXT.filter(lambda text: "</answer>" not in text)
+)
+@example(thought='do(action="Wait")', argument="<answer>")
+@example(thought="go_backward() </answer>", argument="</think>")
+def test_a_thought_is_no_part_of_the_action(thought: str, argument: str) -> None:
+    for action in (
+        show("Type", argument=argument, element="box [7]"),
+        f"exit(message={quote(argument)})",
+        "go_forward()",
+    ):
+        assert reason(thought, action) == f"<think>{thought}</think><answer>{action}</answer>"
+        assert parse(reason(thought, action)) == parse(action)
+
+
+def test_a_thought_without_an_action_is_answered() -> None:
+    for text in ("<think>home</think>", reason("home", ""), reason("home", "home"), 'x exit(message="1")'):
+        assert problem(text) == "an action is one call of do, exit, go_backward or go_forward"
 
 
 def test_all_actions_of_the_paper_are_there() -> None:

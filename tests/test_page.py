@@ -1,6 +1,7 @@
 """A page in words: what stays when it is too long, and what is said about the rest."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -32,9 +33,14 @@ def test_an_error_has_its_line() -> None:
 
 
 def test_tabs_are_listed_when_there_are_several() -> None:
-    two = Page("Shop", "/", (LINK,), ("Shop", "Cart"), 1)
-    assert render(two, error="no") == "Shop at /\ntabs: 0 Shop, 1 Cart (this)\nerror: no\nhome [1]"
-    assert "tabs" not in render(Page("Shop", "/", (LINK,), ("Shop",)))
+    two = Page("cart", "/", (LINK,), "shop", ("forum", "cart"), 1)
+    assert render(two, error="no") == "cart at /\ntabs: 0 forum, 1 cart here\nerror: no\nhome [1]"
+    assert render(replace(two, tab=0)).split("\n")[1] == "tabs: 0 forum here, 1 cart"
+    assert "tabs" not in render(replace(two, tabs=("cart",), tab=0))
+
+
+def test_the_site_is_not_said() -> None:
+    assert render(replace(PAGE, site="forum")) == render(PAGE)
 
 
 def test_text_goes_before_elements_and_the_end_before_the_start() -> None:
@@ -62,13 +68,13 @@ def pages(draw: st.DrawFn) -> Page:
     for text, kind in draw(st.lists(st.tuples(WORD, st.none() | KINDS), max_size=30)):
         count += kind is not None
         blocks.append(text if kind is None else Element(count, kind, text, "x" if kind == "textbox" else ""))
-    return Page(draw(WORD), "/" + draw(WORD), tuple(blocks), tuple(draw(st.lists(WORD, max_size=3))))
+    return Page(draw(WORD), "/" + draw(WORD), tuple(blocks), "site", tuple(draw(st.lists(WORD, max_size=3))))
 
 
 @given(page=pages(), error=WORD | st.just(""), budget=st.integers(0, 600))
 def test_the_budget_is_kept_and_what_is_dropped_is_counted(page: Page, error: str, budget: int) -> None:
     text = render(page, error=error, budget=budget)
-    head = render(Page(page.title, page.path, (), page.tabs), error=error)
+    head = render(replace(page, blocks=()), error=error)
     tail = re.search(r"\n(\d+) parts dropped$", text)
     assert text.startswith(head)
     assert len(text) <= max(budget, len(head) + len(tail[0] if tail else ""))
@@ -99,6 +105,6 @@ def kept_blocks(page: Page, texts: int, elements: int) -> list[Block]:
 def test_a_hostile_head_leaves_room_for_the_page(part: str) -> None:
     long = "x" * 10_000
     tabs = (long, long) if part == "tabs" else ()
-    page = Page(long if part == "title" else "T", "/" + (long if part == "path" else ""), (LINK,), tabs)
+    page = Page(long if part == "title" else "T", "/" + (long if part == "path" else ""), (LINK,), "", tabs)
     text = render(page, error=long if part == "error" else "")
     assert len(text) < LONGEST + 50 and text.endswith("\nhome [1]") and "x…" in text

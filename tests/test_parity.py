@@ -1,7 +1,11 @@
-"""The two engines are one: the same pages, the same errors and the same shop after every action."""
+"""The two engines are one: the same pages, errors, refusals and sites after every action.
 
+``TURNGYM_WALKS`` says how many random walks there are of each kind.
+"""
+
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from html import escape
 
@@ -14,17 +18,28 @@ from starlette.routing import Route
 
 from turngym.envs.errors import ActionError
 from turngym.envs.web.browser_engine import BrowserEngine
-from turngym.envs.web.engine import Engine, Receive, Scope, Send, Site
-from turngym.envs.web.grammar import ON_ELEMENT, ON_PAGE, Do, Go
+from turngym.envs.web.engine import Engine, Make, Place, Receive, Scope, Send
+from turngym.envs.web.grammar import ON_ELEMENT, ON_PAGE, Do, Go, parse
 from turngym.envs.web.page import Element, Page, render
 from turngym.envs.web.parser_engine import ParserEngine
-from turngym.envs.web.shop.app import ShopSite
-from turngym.envs.web.shop.data import grow
+from turngym.envs.web.suite import TEMPLATES
+from turngym.envs.web.task import Task
+from turngym.envs.web.template import Episode, Template
 
-WALKS, STEPS = 20, 12
+WALKS, STEPS = int(os.environ.get("TURNGYM_WALKS", "12")), 12
 TEXTS = ("chair", "", "a b", "q~*é&=?#%'\"<b>", "x\ny", "-1.5", " ")
-# Clicking is what leads anywhere; the rest is there to leave something behind.
-WEIGHTS = {"Click": 10, "Type": 3, "Search": 2, "Select Dropdown Option": 3, "Press Enter": 1, "back": 3, "forward": 2}
+# Clicking is what leads anywhere; the rest is there to leave something behind. Wait takes its time in the browser.
+WEIGHTS = {
+    "Click": 10,
+    "Type": 3,
+    "Search": 2,
+    "Select Dropdown Option": 3,
+    "Press Enter": 1,
+    "back": 3,
+    "forward": 2,
+    "Switch Tab": 3,
+}
+Sites = Mapping[str, Make]
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +51,21 @@ def engines() -> Iterator[tuple[Engine, Engine]]:
         )
 
 
-def shop(seed: int) -> Callable[[], Site]:
-    stock = grow(np.random.default_rng(seed), "train")
-    return lambda: ShopSite(stock)
-
-
 NASTY = """<!doctype html><title> {path}
  &amp; more </title><body>
-{method} {path} {query} {body} <!-- comment --> visits {visits}
+{method} {path} {query} {body} <!-- comment --> visits {visits} knows {cookie}
 <p>one<b>two</b>three</p> &nbsp;x&#8195;y&#xfeff;z <template><a href="/t">template</a></template>
 <noscript><a href="/n">noscript</a></noscript><div hidden><a href="/h">hidden</a></div>
 <script>var a = "<a href='/s'>";</script><style>b{{}}</style>
 <a href="{path}">self</a><a href="">empty</a><a href="?p=1&amp;q= é'|">query</a><a href="sub/ä page">relative</a>
 <a href="#part">part</a><a href="../up">up</a><a>no href</a><a href="/away"><i>to</i> <b>away</b></a><a href="http://example.com/">outside</a>
 <a href="?">bare</a><a href="mailto:a@b">mail</a><a href="//example.com/x">other</a>
-<a href="/moved">moved</a><a href="/late">late</a>
+<a href="/moved">moved</a><a href="/late">late</a><a href="/file">file</a><a href="/none">none</a>
+<a href="{twin}/b?x=1">twin</a><a href="/over">over to the twin</a><a href="{twin}/over" target="_blank">twin tab</a>
+<a href="/new?tab" target="w">new tab</a><a href="/moved" target="_BLANK">moved tab</a>
+<a href="/x" target="_TOP">top</a>
+<a href="/away" target="w">away tab</a><a href="/file" target="w">file tab</a><a href="/none" target="w">none tab</a>
+<a href="#part" target="w">part tab</a><a href="mailto:a@b" target="w">mail tab</a>
 <a href="/away#part">far part</a><a href="{path}#part">same part</a><a href="http://[">broken</a>
 <label for="t">a <b>label</b></label>
 <label>wrapped <input autocomplete="off" name="w" value="was &quot;set&quot;"></label>
@@ -69,11 +84,13 @@ second</textarea><input type="number" name="n" aria-label="number" value="3"><in
 <form autocomplete="off" method="POST"><button>here too</button></form>
 <form autocomplete="off" method="post" action="/back?to={path}"><button>and back</button></form>
 <form autocomplete="off" action="http://example.com/"><button>leave</button></form>
+<form autocomplete="off" action="{twin}/get" target="_blank"><input name="t" aria-label="to the twin"></form>
+<form autocomplete="off" method="post" action="{twin}/post"><button>post to the twin</button></form>
 <button>no form</button><input autocomplete="off" aria-label="stray"> end"""
 
 
 class Nasty:
-    """A site with one page of everything that HTML has, and redirects that change with time."""
+    """A site with one page of everything that HTML has, redirects that change with time, a cookie, and a twin."""
 
     def __init__(self) -> None:
         self.visits = 0
@@ -82,20 +99,38 @@ class Nasty:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
+    def state(self) -> int:
+        return self.visits
+
     def close(self) -> None:
         pass
 
     async def show(self, request: Request) -> Response:
         self.visits += 1
         headers, path = {"cache-control": "no-store"}, request.url.path
+        name, _, token = request.headers["host"].partition(".")
+        twin = f"http://{'two' if name == 'one' else 'one'}.{token}"
         if path == "/moved" or (path == "/late" and self.visits % 3):
             return RedirectResponse("/target", 302, headers)
         if path == "/back":
             return RedirectResponse(request.query_params.get("to", "/"), 303, headers)
+        if path == "/over":
+            return RedirectResponse(f"{twin}/from?{name}", 302, headers)
+        if path == "/away":
+            return RedirectResponse("http://example.com/", 302, headers)
+        if path == "/file":
+            return Response("x", headers={**headers, "content-disposition": 'Attachment; filename="x"'})
+        if path == "/none":
+            return Response(status_code=204, headers=headers)
         facts = {"path": path, "query": request.url.query, "method": request.method, "visits": self.visits}
         facts["body"] = (await request.body()).decode()
+        facts |= {"twin": twin, "cookie": " ".join(sorted(request.cookies.values())) or "nothing"}
         shown = {name: escape(str(fact)) for name, fact in facts.items()}
-        return HTMLResponse(NASTY.format(**shown), 404 if path == "/up" else 200, headers)
+        answer = HTMLResponse(NASTY.format(**shown), 404 if path == "/up" else 200, headers)
+        if path == "/post":
+            answer.set_cookie("own", name)
+            answer.set_cookie("shared", f"{name}s", domain=token)
+        return answer
 
 
 def some(rng: random.Random, page: Page, *kinds: str) -> Element:
@@ -110,11 +145,11 @@ def choose(rng: random.Random, page: Page) -> Do | Go:
     if action in ("back", "forward"):
         return Go(forward=action == "forward")
     if action == "other":
-        action = rng.choice((*ON_ELEMENT, *ON_PAGE, "Switch Tab"))
+        action = rng.choice((*ON_ELEMENT, *ON_PAGE))
     if action in ON_PAGE:
         return Do(action)
     if action == "Switch Tab":
-        return Do(action, rng.choice("01"))
+        return Do(action, str(rng.randint(0, len(page.tabs))))
     if action in ON_ELEMENT:
         return Do(action, element=some(rng, page, "button", "link").id)
     if action == "Select Dropdown Option":
@@ -124,33 +159,63 @@ def choose(rng: random.Random, page: Page) -> Do | Go:
     return Do(action, rng.choice((*TEXTS, *words)), some(rng, page, "textbox").id)
 
 
-def answer(engine: Engine, command: Do | Go, before: Page) -> tuple[Page, str]:
+def answer(engine: Engine, command: Do | Go, before: Page) -> tuple[Page, str, int]:
     try:
-        return engine.act(command), ""
+        return engine.act(command), "", engine.refused
     except ActionError as error:
-        return before, str(error)
+        return before, str(error), engine.refused
 
 
-def walk(engines: tuple[Engine, Engine], make: Callable[[], Site], seed: int, steps: int = STEPS) -> list[Do | Go]:
-    """Both engines through one random walk; fails at the first difference, and shows the way to it."""
+def both(engines: tuple[Engine, Engine], command: Do | Go, before: Page, way: Sequence[object]) -> Page:
+    """The page after ``command`` in both engines, which must be one; shows the ``way`` to a difference."""
+    (page, error, refused), other = (answer(engine, command, before) for engine in engines)
+    assert other == (page, error, refused), f"{command} after {way}"
+    assert render(other[0], error=other[1]) == render(page, error=error)
+    return page
+
+
+def states(engine: Engine) -> dict[str, object]:
+    return engine.query(lambda sites: {name: site.state() for name, site in sites.items()})
+
+
+def walk(engines: tuple[Engine, Engine], sites: Sites, places: Sequence[Place], seed: int) -> None:
+    """Both engines through one random walk."""
     rng, way = random.Random(seed), list[Do | Go]()
-    page, other = (engine.open(make, "/") for engine in engines)
+    page, other = (engine.open(sites, places) for engine in engines)
     assert page == other
-    for _ in range(steps):
-        way.append(choose(rng, page))
-        (page, error), (other, problem) = (answer(engine, way[-1], page) for engine in engines)
-        assert (page, error) == (other, problem), f"seed {seed}: {way}"
-        assert render(page, error=error) == render(other, error=problem)
-    return way
+    for _ in range(STEPS):
+        command = choose(rng, page)
+        page = both(engines, command, page, (f"seed {seed}", *way))
+        way.append(command)
+    state, other_state = map(states, engines)
+    assert state == other_state
+
+
+def drawn(template: Template, seed: int) -> Episode:
+    return template.episode(np.random.default_rng(seed), "train")
 
 
 @pytest.mark.parametrize("seed", range(WALKS))
 def test_random_walks(engines: tuple[Engine, Engine], seed: int) -> None:
-    walk(engines, shop(seed), seed)
-    state, other = (engine.query(lambda site: site.store.status()) for engine in engines)
-    assert state == other
+    episode = drawn(TEMPLATES[-1 - seed % len(TEMPLATES)], seed)  # those across sites come first
+    walk(engines, episode.sites, episode.task.start, seed)
 
 
-@pytest.mark.parametrize("seed", range(WALKS // 4))
+@pytest.mark.parametrize("seed", range(WALKS))
 def test_random_walks_where_everything_is_odd(engines: tuple[Engine, Engine], seed: int) -> None:
-    walk(engines, Nasty, seed)
+    places = (Place("one"), Place("two", "/a b?c=d"), Place("one", "/none"))[: 1 + seed % 3]
+    walk(engines, {"one": Nasty, "two": Nasty}, places, seed)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
+def test_gold_sequences(engines: tuple[Engine, Engine], template: Template) -> None:
+    episode = drawn(template, 1)
+    page, other = (engine.open(episode.sites, episode.task.start) for engine in engines)
+    assert page == other
+    task: Task = episode.task
+    for i, step in enumerate(task.gold[:-1]):
+        command = parse(step.spell(page))
+        assert isinstance(command, Do | Go)
+        page = both(engines, command, page, task.gold[:i])
+    state, other_state = map(states, engines)
+    assert state == other_state

@@ -23,7 +23,8 @@ ROOT = Path(turngym.envs.__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(console|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXEMPT = re.compile(
-    r"make( (demo|test|install|demo-long|controls))?( [A-Z_]+=\S+)*|git clone .*|cd turngym|(\S*\b)?pip3? install .*"
+    r"make( (demo|test|install|demo-long|controls))?( [A-Z_]+=\S+)*|git clone .*|cd turngym"
+    r"|turngym reproduce .*|(\S*\b)?pip3? install .*"
 )
 SECONDS = 600  # a command that hangs is an error
 

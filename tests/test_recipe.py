@@ -1,15 +1,28 @@
 """Rule 9: an unsupported knob, or one that would do nothing, is an error."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from turngym.agents import Action, Call, Request, Sample, Turn
+from turngym.agents.chat import Prompter
+from turngym.agents.memory import MEMORIES
+from turngym.agents.tiny import model as shape
+from turngym.agents.tiny import tokenizer
 from turngym.envs import UsageError
+from turngym.envs.web.shop import WebShop
 from turngym.trainers.batch import collate
 from turngym.trainers.credit import GroupMean
+from turngym.trainers.demonstrations import demonstrate
 from turngym.trainers.estimator import Recipe, Update
+from turngym.trainers.habits import habits
+from turngym.trainers.learner import Learner
 from turngym.trainers.masks import Clip, Truncate
-from turngym.trainers.recipes import m_grpo
+from turngym.trainers.recipes import RUNS, clone, m_grpo, webagent_r1, webagent_r1_cot, webagent_r1_zero
 from turngym.trainers.rollout import Trajectory
+from turngym.trainers.run import _recipe, worlds
+from turngym.trainers.settings import scalars
 from turngym.trainers.terms import KL, PROXIMAL, Clone, Surrogate
 
 
@@ -64,3 +77,70 @@ def test_the_learning_rate_falls_over_the_last_share_of_a_run() -> None:
     for wrong in (-0.1, 1.1):
         with pytest.raises(UsageError, match="share of the run"):
             Update(decay=wrong)
+
+
+def shown(count: int, prompt: str) -> list[Trajectory]:
+    """Demonstrations of a task."""
+    env = WebShop(task="search_price", instructions=False, prompt=prompt)
+    prompter = Prompter(tokenizer.build())
+    played = demonstrate(env, env.templates, count, prompter, MEMORIES["compressed"], 0)
+    env.close()
+    return played
+
+
+def test_the_variants_differ_from_the_main_job_in_what_they_are_named_for() -> None:
+    main = scalars(webagent_r1())
+    for run, changed in (
+        (webagent_r1_zero(), {"out": "runs/webagent_r1_zero", "demonstrations": 0}),
+        (webagent_r1_cot(), {"out": "runs/webagent_r1_cot", "prompt": "thinking"}),
+    ):
+        assert scalars(run) == main | changed and run.recipe == webagent_r1().recipe
+    assert len({make().out for make in RUNS.values()}) == len(RUNS) == 3
+    assert webagent_r1().prompt == "" and webagent_r1().demonstrations > 0
+
+
+def test_zero_clones_nothing() -> None:
+    zero, main = webagent_r1_zero(), webagent_r1()
+    assert shown(zero.demonstrations, "plain") == []
+    assert [type(term) for term in _recipe(zero, []).terms] == [Surrogate]
+    assert [type(term) for term in _recipe(main, shown(1, "plain")).terms] == [Surrogate, Clone]
+    assert [type(term) for term in _recipe(replace(main, rehearsal=0), shown(1, "plain")).terms] == [Surrogate]
+
+
+def test_cot_plays_in_worlds_that_ask_for_thoughts() -> None:
+    for run, prompt in ((webagent_r1_cot(), "thinking"), (webagent_r1(), "plain")):
+        made = worlds(replace(run, browser_every=0), habits("", prompt=run.prompt))
+        assert made.keys() == {"train", "validation"}
+        assert all(dict(options)["prompt"] == prompt for options in made.values())
+
+
+def test_cot_trains_every_token_of_a_thought() -> None:
+    words = tokenizer.build()
+    batch = collate(shown(3, webagent_r1_cot().prompt))
+    texts = []
+    for row, ids in enumerate(batch.ids):
+        for turn in batch.turn[row][batch.loss_mask[row]].unique():
+            written = ids[batch.loss_mask[row] & (batch.turn[row] == turn)].tolist()
+            assert written[-1] == words.eos_token_id
+            texts.append(words.decode(written[:-1]))
+    assert len(texts) == 9 and sum(text.startswith("<think>search ") for text in texts) == 6
+    assert all(text.startswith("<think>") and text.endswith(")</answer>") for text in texts)
+    opening = words.encode("<think>", add_special_tokens=False)[0]
+    assert int(((batch.ids == opening) & batch.loss_mask).sum()) == 9  # the goal itself asks in other words
+
+
+def test_a_step_of_cloning_makes_the_thoughts_likelier() -> None:
+    words = tokenizer.build()
+    batch = collate(shown(2, "thinking"))
+    model = shape.build(len(words), pad=words.pad_token_id, end=words.eos_token_id, seed=0, layers=1, width=32, heads=1)
+    opening = words.encode("<think>", add_special_tokens=False)[0]
+    need = batch.loss_mask[:, 1:] & (batch.ids[:, :-1] == opening)  # the first word of each thought
+
+    def likelihood() -> float:
+        with torch.no_grad():
+            logps = model(input_ids=batch.ids).logits[:, :-1].log_softmax(-1)
+        return float(logps.gather(-1, batch.ids[:, 1:, None])[..., 0][need].mean())
+
+    before = likelihood()
+    Learner(model, clone(), lr=1e-2).update(batch)
+    assert int(need.sum()) == 6 and likelihood() > before + 0.01

@@ -16,10 +16,11 @@ from turngym.agents.tiny import model as shape
 from turngym.agents.tiny import tokenizer as words
 from turngym.envs import CheckpointError, EnvError, Failure, UsageError
 from turngym.trainers import checkpoint, models
+from turngym.trainers.habits import Habits, habits, write
 from turngym.trainers.loop import Loop
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Spec
-from turngym.trainers.run import CHECKPOINT, train
+from turngym.trainers.run import CHECKPOINT, WARMUP, train, worlds
 from turngym.trainers.settings import Run
 from turngym.trainers.workers import Setting, Workers
 
@@ -58,7 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tokenizer = words.build()
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     model = shape.build(len(tokenizer), pad=pad, end=end, seed=0, layers=1, width=32, heads=1)
-    models.save(folder / "model", model, tokenizer, {"memory": "compressed", "max_tokens": 3})
+    models.save(folder / "model", model, tokenizer)
+    write(folder / "model", Habits(max_tokens=3))
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
@@ -141,6 +143,7 @@ def test_settings_out_of_range_are_refused(place: Path, tmp_path: Path) -> None:
     for changes in ({"size": 1}, {"steps": -1}, {"max_lag": -1}, {"levels": (1,)}, {"engine": "parser"}) + tuple(
         {name: wrong}
         for name, wrong in (("seed", -1), ("lr", 0.0), ("temperature", 0.0), ("max_failures", 1.0), ("device", "gpu"))
+        + (("max_turns", -1), ("max_turns", 3), ("prompt", "thinking"), ("memory", "elephant"))
     ):
         with pytest.raises(UsageError):
             train(settings(place, tmp_path, **changes))
@@ -148,6 +151,25 @@ def test_settings_out_of_range_are_refused(place: Path, tmp_path: Path) -> None:
         train(settings(place, tmp_path, demonstrations=5))
     with pytest.raises(UsageError, match="no environment"):
         train(settings(place, tmp_path, env="nowhere:Nothing-v0"))
+
+
+def test_a_run_takes_memory_prompt_and_turns_from_its_settings(place: Path, tmp_path: Path) -> None:
+    model = str(place / "model")
+    run = replace(settings(place, tmp_path), env="turngym/WebShop-v0", max_turns=4, prompt="thinking", engine="parser")
+    made = {name: dict(options) for name, options in worlds(run, habits(model, prompt=run.prompt)).items()}
+    said = {"engine": "parser", "instructions": True, "max_turns": 4, "prompt": "thinking"}
+    assert made["train"] == said | {"split": "train"} and made["validation"] == said | {"split": "validation"}
+    plain = dict(worlds(replace(run, max_turns=0, prompt="", browser_every=0), habits(model))["train"])
+    assert plain == {"engine": "parser", "instructions": True, "prompt": "plain", "split": "train"}
+
+
+def test_the_saved_agent_keeps_the_habits_that_it_was_trained_with(place: Path, tmp_path: Path) -> None:
+    changes = {"env": "turngym/WebShop-v0", "levels": (1,), "prompt": "thinking", "memory": "full", "browser_every": 0}
+    train(settings(place, tmp_path, **changes, demonstrations=13, clone_epochs=1, validation=2, steps=0))
+    for folder in (tmp_path, tmp_path / WARMUP):
+        said = habits(str(folder))
+        assert (said.memory, said.prompt, said.instructions) == ("full", "thinking", True)
+        assert 10 < said.max_tokens < 30  # as long as its longest demonstration, where the model was used to 3
 
 
 def test_a_killed_worker_is_noticed_and_nothing_hangs(place: Path) -> None:

@@ -1,7 +1,6 @@
 """The embedded policy: a lossless tokenizer with one token a word, and a model under half a million parameters."""
 
 import json
-import re
 
 import pytest
 import torch
@@ -10,32 +9,40 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from turngym.agents.chat import Prompter
+from turngym.agents.memory import PLACEHOLDER
 from turngym.agents.tiny import BASE, tokenizer
 from turngym.agents.tiny import model as shape
-from turngym.agents.tiny.vocabulary import IDS, INTEGERS, SPECIALS, SUBPATHS, entries, words
-from turngym.envs.web.shop import TEMPLATES, WebShop
-from turngym.envs.web.shop.data import SPLITS
+from turngym.agents.tiny.vocabulary import (
+    BEGINNINGS,
+    FRAGMENTS,
+    GLUE,
+    IDS,
+    INTEGERS,
+    PATHS,
+    SPECIALS,
+    SUBPATHS,
+    entries,
+    words,
+)
+from turngym.envs.web.env import THINK
+from turngym.envs.web.grammar import ACTIONS
+from turngym.envs.web.suite import TEMPLATES, WebSuite
+from turngym.envs.web.words import SPLITS
 
 WORDS = tokenizer.build()
-PIECES = [
-    '="',
-    '=" ',
-    '"',
-    "\n",
-    "\n ",
-    " ",
-    "  ",
-    "…",
-    "é",
-    "𝄞",
-    "a",
-    "chair",
-    "[3]",
-    "-20",
-    'do(action="',
-    "<|",
+PIECES = ['="', '=" ', '"', "\n", "\n ", " ", "  ", "…", "é", "𝄞", "a", "chair", "[3]", "-20", 'do(action="', "<|"]
+PIECES += [
     "/cart",
+    "/topic/30",
+    "<think>",
+    "<think> ",
+    "<think",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "</think><answer>",
 ]
+PIECES += ["<", ">", "think", "answer", 'do(action="Switch Tab", argument="', "=", "-", "tabs:", " here, "]
 
 
 def ids(text: str) -> list[int]:
@@ -47,6 +54,15 @@ def test_decoding_takes_back_encoding(text: str) -> None:
     assert WORDS.decode(ids(text)) == text
 
 
+@pytest.mark.parametrize("beginning", [*BEGINNINGS, "\n", ""])
+def test_spaces_after_a_beginning_are_kept(beginning: str) -> None:
+    for spaces in range(4):
+        for rest in ("", "chair", "<think>", '="', "\n", *BEGINNINGS):
+            text = f"a{beginning}{' ' * spaces}{rest}"
+            assert WORDS.decode(ids(text)) == text
+            assert WORDS.decode(ids(text[1:])) == text[1:]
+
+
 @given(text=st.text())
 def test_nothing_is_unknown(text: str) -> None:
     assert WORDS.unk_token_id is None and None not in ids(text)
@@ -56,7 +72,11 @@ def test_nothing_is_unknown(text: str) -> None:
 def test_the_vocabulary_is_bytes_entries_and_specials() -> None:
     assert WORDS.convert_tokens_to_ids(list(SPECIALS)) == list(range(len(WORDS) - len(SPECIALS), len(WORDS)))
     assert sorted(WORDS.get_vocab().values()) == list(range(len(WORDS)))
-    assert len(set(entries())) == len(entries())
+    assert len(set(entries())) == len(entries()) and len({*words()}) == len(words())
+    shown = [WORDS.decode([i]) for i in range(256, len(WORDS) - len(SPECIALS))]
+    plain = (*FRAGMENTS, *GLUE, PLACEHOLDER, *PATHS, *SUBPATHS, *words(), *map(str, INTEGERS), *(f"[{i}]" for i in IDS))
+    assert len(shown) == len({*shown}) and {*shown, "\n"} == {*plain}
+    assert all(sum(f.startswith(f'do(action="{name}"') for f in FRAGMENTS) == 1 for name in ACTIONS)
     assert (WORDS.eos_token, WORDS.pad_token) == ("<|end|>", "<|pad|>")
 
 
@@ -78,19 +98,21 @@ def test_words_integers_and_ids_are_one_token_wherever_they_stand() -> None:
         ('do(action="Press Enter")', 1),
         ("go_backward()", 1),
         ('exit(message="47")', 3),
+        ('do(action="Switch Tab", argument="1")', 3),
+        ('<think>need red chair</think><answer>do(action="Click", element="red chair [12]")</answer>', 11),
+        ("<think>done</think><answer>go_backward()</answer>", 5),
     ],
 )
 def test_an_action_is_a_few_tokens(action: str, size: int) -> None:
     assert len(ids(action)) == size and min(ids(action)) >= 256
 
 
-@pytest.mark.parametrize("template", [t.name for t in TEMPLATES])
-def test_gold_episodes_are_words_but_for_product_numbers(template: str) -> None:
-    prompter = Prompter(WORDS)
+def played(template: str, prompt: str) -> tuple[list[str], list[str]]:
+    """What gold episodes of a template say, and what they do, on the data of every split."""
     actions, texts = list[str](), list[str]()
     for split in SPLITS:
-        env = WebShop(task=template, split=split, instructions=False)
-        for seed in range(4):
+        env = WebSuite(task=template, split=split, instructions=False, prompt=prompt)
+        for seed in range(3):
             observation, _ = env.reset(seed=seed)
             over = False
             while not over:
@@ -100,14 +122,22 @@ def test_gold_episodes_are_words_but_for_product_numbers(template: str) -> None:
                 over = terminated or truncated
             texts += [message.text for message in observation]
         env.close()
-    for text in texts:
+    return texts, actions
+
+
+@pytest.mark.parametrize("prompt", ["plain", "thinking"])
+@pytest.mark.parametrize("template", [t.name for t in TEMPLATES])
+def test_gold_episodes_are_whole_words(template: str, prompt: str) -> None:
+    prompter, (texts, actions) = Prompter(WORDS), played(template, prompt)
+    for text in (*texts, *actions):
         assert WORDS.decode(ids(text)) == text
-        spelled = "".join(WORDS.convert_ids_to_tokens([i for i in ids(text) if i < 256])).replace("Ċ", "\n")
-        assert spelled == "".join(re.findall(r"(?<=/product)/\d+|\n", text))
+        spelled = "".join(WORDS.convert_ids_to_tokens([i for i in ids(text) if i < 256]))
+        assert spelled.count("Ċ") == text.count("\n")
+        assert set(spelled) <= set("Ċ:," if "\ntabs: " in text else "Ċ")  # between tabs alone
     sizes = [len(prompter.encode(action)) for action in actions]
-    assert max(sizes) <= 10 and sum(sizes) / len(sizes) <= 7
+    assert max(sizes) <= (10 if prompt == "plain" else json.loads((BASE / "agent.json").read_text())["max_tokens"])
     assert all(prompter.text(prompter.encode(action)) == action for action in actions)
-    assert not any(i < 256 for action in actions for i in ids(action))
+    assert all(text.startswith(THINK) == (prompt == "thinking") for text in texts if "\n" not in text)
 
 
 def test_the_template_writes_roles_and_closes_answers() -> None:
@@ -178,5 +208,8 @@ def test_the_shipped_log_says_how_the_weights_were_made() -> None:
 
 
 def test_paths_are_whole() -> None:
-    assert len(ids("at /cart")) == 2 and len(ids("at /product/7/review")) == 5
-    assert all(len(ids(f"at /department{path}")) == 3 for path in SUBPATHS if path != "/review")
+    assert len(ids("at /cart")) == 2 and len(ids("at /product/7/review")) == 4
+    assert all(len(ids(f"at /department{path}")) == 3 for path in SUBPATHS)
+    assert all(len(ids(f"at {path}")) == 2 for path in PATHS)
+    assert len(ids("at /topic/40")) == 3 < len(ids("at /topic/41"))
+    assert len(ids("at /topic/4/write")) == len(ids("at /user/rosa")) + 1 == 4

@@ -9,14 +9,18 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.responses import HTMLResponse
 
 from turngym.envs import EnvError, Message, UsageError
-from turngym.envs.web.env import EXAMPLES, INSTRUCTIONS, SLACK, make_engine
+from turngym.envs.web import Draft, Job, StateMatch, Step, Template, UrlMatch, WebEnv, parse
+from turngym.envs.web.engine import Receive, Scope, Send
+from turngym.envs.web.env import EXAMPLES, FORMS, INSTRUCTIONS, SLACK, THINK, make_engine
 from turngym.envs.web.parser_engine import ParserEngine
-from turngym.envs.web.shop import WebShop
+from turngym.envs.web.shop import TEMPLATES, WebShop
+from turngym.envs.web.task import because, click
 
 ID = "turngym.envs:turngym/WebShop-v0"
-KEYS = {"success", "template", "level", "goal", "turn"}
+KEYS = {"success", "template", "level", "goal", "turn", "refused"}
 
 
 @pytest.fixture
@@ -32,16 +36,8 @@ def test_gymnasium_finds_nothing_wrong() -> None:
 
 
 def test_make_takes_every_option() -> None:
-    made = gym.make(
-        ID,
-        task="unseen",
-        split="test",
-        level=(2, 3),
-        engine="parser",
-        render_mode="ansi",
-        max_turns=7,
-        instructions=False,
-    )
+    options = {"task": "unseen", "split": "test", "level": (2, 3), "max_turns": 7, "instructions": False}
+    made = gym.make(ID, engine="parser", render_mode="ansi", prompt="plain", **options)
     world = made.unwrapped
     assert isinstance(world, WebShop)
     assert (world.templates, world.split, world.max_turns) == (("search_add", "search_review"), "test", 7)
@@ -61,8 +57,7 @@ def test_vectors_of_shops(mode: str, options: dict[str, Any]) -> None:
     seen, rewards, terminated, truncated, info = many.step(('exit(message="x")', "look"))
     assert (list(rewards), list(terminated), list(truncated)) == ([0, 0], [True, False], [False, False])
     assert "error: an action is one call" in seen[1][0].text and list(info["turn"]) == [1, 1]
-    many.close()
-    alone.close()
+    many.close(), alone.close()
 
 
 def trace(seed: int, actions: list[int]) -> list[object]:
@@ -115,10 +110,38 @@ def test_unknown_options_of_reset(env: WebShop, options: dict[str, Any]) -> None
 def test_the_first_observation_is_goal_and_page(env: WebShop) -> None:
     (goal, page), info = env.reset(seed=1)
     assert (goal.role, page.role) == ("system", "user")
-    assert goal.text == INSTRUCTIONS + info["goal"] and info["goal"].startswith("tell the price of ")
+    assert goal.text == INSTRUCTIONS.format(form=FORMS["plain"]) + info["goal"]
+    assert info["goal"].startswith("tell the price of ")
     assert page.text.startswith(f"{env.page.title} at {env.page.path}\nhome [1] cart [2] search box [3]")
     assert set(info) == KEYS
     assert (info["success"], info["template"], info["level"], info["turn"]) == (False, "read_price", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "start"), [(True, INSTRUCTIONS.format(form=FORMS["thinking"])), (False, "think first ")]
+)
+def test_a_thinking_prompt_asks_for_thoughts(instructions: bool, start: str) -> None:
+    env = WebShop(prompt="thinking", instructions=instructions)
+    plain = WebShop(instructions=False)
+    (goal, page), info = env.reset(seed=3)
+    assert goal.text == start + info["goal"] and plain.reset(seed=3)[0] == (Message("system", info["goal"]), page)
+    assert ("<think>" in goal.text) == instructions and THINK == "think first "
+    env.close(), plain.close()
+
+
+@pytest.mark.parametrize("template", [t.name for t in TEMPLATES])
+def test_a_thinking_cheat_acts_as_a_plain_one(template: str) -> None:
+    plain, thinking = (WebShop(task=template, prompt=prompt) for prompt in ("plain", "thinking"))
+    for seed in range(3):
+        plain.reset(seed=seed), thinking.reset(seed=seed)
+        for step in plain.task.gold:
+            said, thought = plain.cheat(), thinking.cheat()
+            assert thought == f"<think>{step.thought}</think><answer>{said}</answer>" and step.thought
+            assert parse(thought) == parse(said)
+            taken = plain.step(said)
+            assert taken == thinking.step(thought)
+        assert taken[1:3] == (1.0, True)
+    plain.close(), thinking.close()
 
 
 @pytest.mark.parametrize(
@@ -139,21 +162,17 @@ def test_a_refused_action_costs_a_turn_and_is_explained(env: WebShop, action: st
     assert "error" not in message.text and set(info) == KEYS and info["turn"] == 2
 
 
-def test_the_turn_limit_truncates() -> None:
+def test_the_turn_limit_truncates_unless_the_last_turn_is_an_exit() -> None:
     for max_turns in (None, 1, 9):
         env = WebShop(task="read_price", max_turns=max_turns)
         env.reset(seed=0)
         limit = max_turns or len(env.task.gold) + SLACK
         ends = [env.step("look")[2:4] for _ in range(limit)]
         assert ends == [(False, False)] * (limit - 1) + [(False, True)]
+        env.reset(seed=0)
+        ends = [env.step(action)[2:4] for action in (*["look"] * (limit - 1), 'exit(message="0")')]
+        assert ends[-1] == (True, False)
         env.close()
-
-
-def test_exit_at_the_limit_terminates() -> None:
-    env = WebShop(task="read_price", max_turns=1)
-    env.reset(seed=0)
-    assert env.step('exit(message="0")')[2:4] == (True, False)
-    env.close()
 
 
 def test_a_state_is_success_without_exit_only_at_the_limit() -> None:
@@ -197,8 +216,7 @@ def test_rendering_as_pixels_is_the_browser() -> None:
         env.step(env.cheat())
         assert (env.render() != first).any()
     finally:
-        env.close()
-        text.close()
+        env.close(), text.close()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +224,8 @@ def test_rendering_as_pixels_is_the_browser() -> None:
     [
         ({"render_mode": "video"}, "no render mode 'video'; there are ansi, rgb_array, human"),
         ({"render_mode": "human", "engine": "parser"}, "the parser engine draws nothing"),
-        ({"engine": "lynx"}, "no engine 'lynx'; there are parser and browser"),
+        ({"engine": "lynx"}, "no engine 'lynx'; there are parser, browser, remote"),
+        ({"prompt": "loud"}, "no prompt 'loud'; there are plain, thinking"),
         ({"max_turns": 0}, "max_turns must be at least 1, not 0"),
     ],
 )
@@ -222,7 +241,53 @@ def test_the_parser_is_the_usual_engine_and_any_engine_is_taken() -> None:
     env.reset(seed=0)
     with pytest.raises(UsageError, match="draws nothing"):
         env.screenshot()
+    env.close(), env.close()
+
+
+class Doors:
+    """A site with a way in and a way out."""
+
+    asked = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked += 1
+        page = HTMLResponse("<title>doors</title><a href=/in>in</a><a href=http://other.example/>out</a>")
+        await page(scope, receive, send)
+
+    def state(self) -> int:
+        return self.asked
+
+    def close(self) -> None:
+        pass
+
+
+class TwoHouses(WebEnv):
+    """Asks for a page of the site in the second tab; the one in the first looks the same."""
+
+    GOLD = (Step("Switch Tab", argument="1", thought="right"), *because("in", *click("in")))
+    JOB = Job("enter the right house", GOLD, (UrlMatch("right", "/in"), StateMatch("left", 1)), "/in")
+    TEMPLATES = (Template("enter", 1, "train", lambda *_: Draft(TwoHouses.JOB, {"left": Doors, "right": Doors})),)
+
+
+def test_an_episode_over_two_sites() -> None:
+    env = TwoHouses()
+    assert env.reset(seed=0)[0][1].text == "doors at /in\ntabs: 0 doors here, 1 doors\nin [1] out [2]"
+    assert not env.task.success(env.final("done"))  # the page that is shown is the other site's
+    (page,), *_ = env.step(env.cheat())
+    assert page.text.startswith("doors at /\ntabs: 0 doors, 1 doors here\n")
+    assert env.final(None).states == {"left": 1, "right": 1}
+    env.step(env.cheat())
+    assert (env.final("x").page.site, env.final("x").states) == ("right", {"left": 1, "right": 2})
+    assert env.step(env.cheat())[1] == 1.0
     env.close()
+
+
+def test_requests_for_other_sites_are_counted() -> None:
+    env = TwoHouses(max_turns=9)
+    assert env.reset(seed=0)[1]["refused"] == 0
+    infos = [env.step(f'do(action="Click", element="{name}")')[4] for name in ("2", "1", "2")]
+    assert [info["refused"] for info in infos] == [1, 1, 2] and "leads away" in infos[0]["error"]
+    assert env.reset(seed=0)[1]["refused"] == 0
     env.close()
 
 
