@@ -24,11 +24,12 @@ import numpy as np
 import uvicorn
 from playwright.async_api import Browser, Page, async_playwright
 
-from turngym.envs.web.browser_engine import SIZE, BrowserEngine
+from turngym.envs.web.browser_engine import BrowserEngine
 from turngym.envs.web.chromium import fast, find, flags
 from turngym.envs.web.engine import Place
 from turngym.envs.web.grammar import Do
 from turngym.envs.web.page import Page as Shown
+from turngym.envs.web.profile import SIZE
 from turngym.envs.web.shop.data import grow
 from turngym.envs.web.shop.tasks import site
 from turngym.envs.web.suite import WebSuite

@@ -5,10 +5,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from processes import alive, children, command, files, wait
 
 from turngym.envs.errors import EnvError
 from turngym.envs.web.browser import HEADLESS, Browser
@@ -20,8 +20,6 @@ from turngym.envs.web.grammar import Do
 from turngym.envs.web.page import Page
 
 LONG = 60.0  # seconds: what is not meant to fail may take so long on a busy machine
-PROC = Path("/proc")
-linux = pytest.mark.skipif(not PROC.exists(), reason="counts processes in /proc")
 
 PAGES = {
     "/": "",
@@ -40,17 +38,22 @@ PAGES = {
     "/later": "<script>setTimeout(() => { for (;;); }, 100)</script>",
     "/frames": "<iframe srcdoc='<a href=/next target=_top>x</a><script>open(`/`)</script>'></iframe>",
 }
-BUTTONS = "".join(f"<a href='{path}'>{path}</a>" for path in (*PAGES, "/stream", "/redirect"))
+BUTTONS = "".join(f"<a href='{path}'>{path}</a>" for path in (*PAGES, "/stream", "/slow", "/redirect"))
 
 
 class Hostile:
     """A site with every page that nobody wants."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, headers = scope["path"], [(b"content-type", b"text/html")]
         status = 302 if path == "/redirect" else 200
         if status == 302:
             headers.append((b"location", b"/redirect"))
+        if path == "/slow":
+            await self.closed.wait()
         await send({"type": "http.response.start", "status": status, "headers": headers})
         words = f"<!doctype html><title>{path}</title><body>{PAGES.get(path, '')}{BUTTONS}".encode()
         while path == "/stream":
@@ -61,7 +64,7 @@ class Hostile:
         return None
 
     def close(self) -> None:
-        pass
+        self.closed.set()
 
 
 SITES = {"hostile": Hostile}
@@ -94,7 +97,7 @@ def engine(shared: BrowserEngine) -> Iterator[BrowserEngine]:
     wait(lambda: left(shared) <= before, lambda: f"{left(shared)}, not {before}")
 
 
-@pytest.mark.parametrize("path", ["/loop", "/stream", "/heap", "/buffers", "/redirect"])
+@pytest.mark.parametrize("path", ["/loop", "/stream", "/slow", "/heap", "/buffers", "/redirect"])
 def test_pages_that_fail_their_episode(engine: BrowserEngine, path: str) -> None:
     begin = time.monotonic()
     engine.seconds = 1
@@ -157,7 +160,6 @@ def test_a_crashed_page_fails_its_episode_only(engine: BrowserEngine) -> None:
         other.close()
 
 
-@linux
 def test_a_killed_renderer_between_episodes_costs_nothing(engine: BrowserEngine) -> None:
     for pid in renderers(engine):
         os.kill(pid, signal.SIGKILL)
@@ -196,11 +198,10 @@ def test_a_dead_or_frozen_browser_is_replaced(
     wait(lambda: not alive(old._pid))
 
 
-@linux
 def test_a_dead_driver_is_replaced(engine: BrowserEngine) -> None:
     assert engine._browser
     old = engine._browser
-    (driver,) = (p for p in children(os.getpid()) if b"run-driver" in command(p))
+    (driver,) = (p for p in children() if "run-driver" in command(p))
     engine.seconds = 2
     os.kill(driver, signal.SIGKILL)
     with pytest.raises(EnvError):
@@ -215,7 +216,7 @@ def test_a_dead_driver_is_replaced(engine: BrowserEngine) -> None:
 def test_closing_leaves_nothing(shared: BrowserEngine) -> None:
     shared.close()
     assert not Browser._shared
-    before = set(children(os.getpid()))
+    before = children()
     engines = [BrowserEngine(seconds=LONG) for _ in range(3)]
     for engine in engines:
         start(engine)
@@ -229,7 +230,7 @@ def test_closing_leaves_nothing(shared: BrowserEngine) -> None:
         engine.close()
     assert not alive(pid)
     assert "turngym-browser" not in [thread.name for thread in threading.enumerate()]
-    wait(lambda: set(children(os.getpid())) <= before)
+    wait(lambda: children() <= before)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -263,51 +264,9 @@ def left(engine: BrowserEngine) -> tuple[int, int, int]:
     """Processes below this one, its open files, and the browser's contexts."""
     assert engine._browser
     contexts = len(engine._browser.chromium.contexts)
-    if not PROC.exists():
-        return 0, 0, contexts
-    return len(list(children(os.getpid()))), len(os.listdir("/proc/self/fd")), contexts
-
-
-def children(pid: int) -> Iterator[int]:
-    """All that descend from ``pid`` and live."""
-    try:
-        for task in (PROC / str(pid) / "task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                if alive(child):
-                    yield child
-                yield from children(child)
-    except OSError:
-        pass
-
-
-def command(pid: int) -> bytes:
-    try:
-        return (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return b""
+    return len(children()), files(), contexts
 
 
 def renderers(engine: BrowserEngine) -> list[int]:
     assert engine._browser
-    return [pid for pid in children(engine._browser._pid) if b"--type=renderer" in command(pid)]
-
-
-def alive(pid: int) -> bool:
-    if not PROC.exists():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait(done: Callable[[], bool], why: Callable[[], str] = str, seconds: float = LONG) -> None:
-    """Until ``done()``, which other processes bring about."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, why()
-        time.sleep(0.02)
+    return [pid for pid in children(engine._browser._pid) if "--type=renderer" in command(pid)]

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from playwright._impl._driver import compute_driver_executable
+from processes import alive, wait
 
 from turngym.envs.errors import ActionError, EnvError, UsageError
 from turngym.envs.web.browser import Browser
@@ -229,19 +230,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait(done: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Until ``done()``, which other processes bring about."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from processes import wait
 
 from turngym.envs.errors import EnvError, UsageError
 from turngym.envs.web import browsers, processes
@@ -33,7 +33,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     yield Path("runs/browsers")
     for group in groups(tmp_path):
         os.killpg(group, signal.SIGKILL)
-        until(lambda group=group: not list(_commands(group)))  # type: ignore[misc]
+        wait(lambda group=group: not list(_commands(group)))  # type: ignore[misc]
 
 
 def chromium(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *lines: str) -> None:
@@ -48,13 +48,6 @@ def groups(home: Path) -> set[int]:
     """The process groups that run browsers with folders beneath ``home``."""
     listed = subprocess.run(["ps", "-axww", "-o", "pgid=,command="], capture_output=True, text=True, check=True).stdout
     return {int(line.split()[0]) for line in listed.splitlines() if f"--user-data-dir={home}/" in line}
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def runs(pid: int) -> bool:
@@ -107,7 +100,7 @@ def test_browsers_outlive_the_command_and_a_second_one_ends_them(tmp_path: Path)
     assert main(["browsers", "status", *there]) == 0
     assert os.getsid(int(browser.id)) == int(browser.id)  # a hang-up of the terminal does not reach it
     subprocess.run([*OUTSIDE, "down", *there], check=True, stdout=subprocess.DEVNULL)
-    until(lambda: not list(_commands(int(browser.id))))
+    wait(lambda: not list(_commands(int(browser.id))))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +108,7 @@ def test_up_again_keeps_what_runs_and_replaces_what_does_not(folder: Path, capsy
     first, second = up(folder, 2, "processes")
     assert up(folder, 1) == (first, second)
     os.killpg(int(first.id), signal.SIGKILL)
-    until(lambda: states(folder) == ["dead", "running"])
+    wait(lambda: states(folder) == ["dead", "running"])
     assert main(["browsers", "status"]) == 1
     assert "browser-0" in (said := capsys.readouterr().out) and "dead" in said.splitlines()[1]
     again, still, third = up(folder, 3)
@@ -132,7 +125,7 @@ def test_a_browser_whose_starter_died_is_still_found_and_ended(folder: Path) -> 
     (browser,) = up(folder, 1, "processes")
     if len([c for c in _commands(int(browser.id)) if "--user-data-dir" in c]) > 1:
         os.kill(int(browser.id), signal.SIGKILL)
-        until(lambda: not runs(int(browser.id)))
+        wait(lambda: not runs(int(browser.id)))
         assert states(folder) == ["running"]
     down(folder)
     assert list(_commands(int(browser.id))) == []
@@ -189,7 +182,7 @@ def test_one_that_does_not_start_is_one_line_and_leaves_nothing(
     assert main([*UP, "--count", "2"]) == 1
     assert capsys.readouterr().err == "turngym: error: browser-1 ended at once: no display\n"
     child = int((tmp_path / "child").read_text())
-    until(lambda: not runs(child))
+    wait(lambda: not runs(child))
     assert load(folder) == (kept,) and states(folder) == ["running"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(["browsers.json", Path(kept.home).name])
     down(folder)
@@ -218,7 +211,7 @@ def test_what_a_killed_command_began_is_found_and_ended(
 ) -> None:
     chromium(monkeypatch, tmp_path, "sleep 600")
     with subprocess.Popen([*OUTSIDE, "up", "--kind", "processes"]) as command:
-        until(lambda: states(folder) == ["not answering"])
+        wait(lambda: states(folder) == ["not answering"])
         command.kill()
     with pytest.raises(UsageError, match="browsers.json holds ''"):
         endpoints()
@@ -280,7 +273,7 @@ def test_without_proc_the_list_of_processes_says_the_same(monkeypatch: pytest.Mo
         monkeypatch.setattr(processes, "_PROC", proc)
         return sorted(" ".join(command.split()) for command in _commands(group))
 
-    until(lambda: seen(proc) == seen(Path("/nowhere")))  # they may still be at their start
+    wait(lambda: seen(proc) == seen(Path("/nowhere")))  # they may still be at their start
     assert len(seen(Path("/nowhere"))) > 1
     assert Processes(folder).alive(browser)
     down(folder)

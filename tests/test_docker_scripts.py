@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Error, sync_playwright
+from processes import wait
 
 import turngym.envs
 from turngym.envs.web.chromium import find, flags
@@ -49,13 +49,6 @@ while True:
 """
 
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def free_port() -> int:
@@ -109,7 +102,7 @@ def start(tmp_path: Path, ports: tuple[int, int]) -> Iterator[Start]:
 def test_the_browser_answers_at_its_port_until_it_is_told_to_end(start: Start, ports: tuple[int, int]) -> None:
     assert not healthy(ports[0])
     process = start()
-    until(lambda: healthy(ports[0]))
+    wait(lambda: healthy(ports[0]))
     found = httpx.get(f"http://127.0.0.1:{ports[0]}/json/version", trust_env=False).json()
     assert found["webSocketDebuggerUrl"].startswith(f"ws://127.0.0.1:{ports[0]}/")
     assert not healthy(ports[0], "/nothing")
@@ -122,7 +115,7 @@ def test_the_browser_answers_at_its_port_until_it_is_told_to_end(start: Start, p
 def test_chromium_itself_listens_on_this_machine_alone(start: Start, ports: tuple[int, int]) -> None:
     """Why there is a forwarder; another address of this machine stands for the world."""
     start()
-    until(lambda: healthy(ports[0]))
+    wait(lambda: healthy(ports[0]))
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.2", ports[1]), timeout=5)
 
@@ -130,7 +123,7 @@ def test_chromium_itself_listens_on_this_machine_alone(start: Start, ports: tupl
 @pytest.mark.parametrize("part", ["--user-data-dir=", "TCP-LISTEN:"])
 def test_the_end_of_either_part_is_the_end(start: Start, ports: tuple[int, int], tmp_path: Path, part: str) -> None:
     process = start()
-    until(lambda: healthy(ports[0]))
+    wait(lambda: healthy(ports[0]))
     listed = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
     own = (str(tmp_path), f"TCP-LISTEN:{ports[0]}")
     for line in listed.stdout.splitlines():
@@ -138,7 +131,7 @@ def test_the_end_of_either_part_is_the_end(start: Start, ports: tuple[int, int],
             os.kill(int(line.split()[0]), signal.SIGKILL)
     process.communicate(timeout=30)
     assert process.returncode not in (0, None)
-    until(lambda: not ours(tmp_path))
+    wait(lambda: not ours(tmp_path))
 
 
 @pytest.mark.parametrize("host", ["a b", "a,b", "~NOTFOUND , MAP * a"])
@@ -185,7 +178,7 @@ def test_the_browser_finds_sites_where_it_is_told(
     start: Start, ports: tuple[int, int], servers: int, host: str | None, address: str
 ) -> None:
     start(**({"SITES_HOST": host} if host else {}))
-    until(lambda: healthy(ports[0]))
+    wait(lambda: healthy(ports[0]))
     with sync_playwright() as playwright:
         browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{ports[0]}")
         page = browser.new_page()
@@ -247,7 +240,7 @@ def test_the_sites_need_only_what_their_image_holds() -> None:
 
 def test_no_process_is_left_by_the_forwarder(start: Start, ports: tuple[int, int]) -> None:
     process = start()
-    until(lambda: healthy(ports[0]))
+    wait(lambda: healthy(ports[0]))
     assert any("TCP-LISTEN" in command for command in all_commands())
     process.terminate()
     process.communicate(timeout=30)

@@ -3,11 +3,11 @@
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from processes import files, wait
 
 from turngym.envs.errors import Deadline, EnvError, UsageError
 from turngym.envs.web.engine import Receive, Scope, Send
@@ -231,15 +231,14 @@ def test_a_site_that_hangs_meets_a_deadline() -> None:
 
 def test_a_closed_lane_is_no_open_port(lane: Lane) -> None:
     origin = one(lane)
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    before = files()
     with httpx.Client(proxy=lane.url, trust_env=False) as client:
         client.get(origin)
         lane.close()
         lane.close()
     with pytest.raises(httpx.ConnectError):
         fetch(lane, origin)
-    if before:
-        wait(lambda: len(os.listdir("/proc/self/fd")) < before)
+    wait(lambda: files() < before)
 
 
 def test_stopping_closes_all_and_the_next_starts_anew(sites: Sites) -> None:
@@ -282,15 +281,10 @@ def test_remote_browsers_are_served_where_the_variable_says(sites: Sites, monkey
     lane, local = sites.lane(remote=True), sites.lane()
     assert lane.url == f"http://sites.localhost:{lane.port}"
     assert local.url == f"http://127.0.0.1:{local.port}"
-    assert bound(lane) == "0.0.0.0" and bound(local) == "127.0.0.1"
+    assert [of._listener.getsockname()[0] for of in (lane, local)] == ["0.0.0.0", "127.0.0.1"]
     monkeypatch.setenv(VARIABLE, "192.0.2.1")  # of nobody's machine
     with pytest.raises(UsageError, match=r"cannot serve sites at 192.0.2.1, which TURNGYM_SITES_HOST says"):
         sites.lane(remote=True)
-
-
-def bound(lane: Lane) -> str:
-    listener: socket.socket = lane._listener
-    return str(listener.getsockname()[0])
 
 
 def test_answers_do_not_wait_for_acknowledgements(lane: Lane) -> None:
@@ -301,12 +295,3 @@ def test_answers_do_not_wait_for_acknowledgements(lane: Lane) -> None:
         (connection,) = lane._connections
         served = connection.transport.get_extra_info("socket")
         assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def wait(done: object, seconds: float = 10.0) -> None:
-    """Until ``done()``, which other threads bring about."""
-    assert callable(done)
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -11,10 +11,9 @@ from .effects import check
 from .engine import Make, Place, Site
 from .grammar import Do, Go
 from .page import Page
-from .profile import SIZE, Profile
+from .profile import Profile
 from .remote import endpoints
 
-__all__ = ["SIZE", "BrowserEngine"]
 T = TypeVar("T")
 _HANG = 5.0  # seconds that the page of an episode that is over may take to be forgotten
 _turns: Iterator[int] = count()  # deals the remote browsers to the engines
