@@ -1,4 +1,4 @@
-"""The in-process sampler: any Hugging Face causal LM, decoded in batches of all episodes that wait."""
+"""The in-process sampler: any Hugging Face causal LM of attention layers, decoded with continuous batching."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,137 +6,159 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ...envs import UsageError
+from ...envs import AgentError, UsageError
 from ..core import Request, Sample
+from .decoder import Decoder, Job
 
-_Waiting = tuple[Request, "asyncio.Future[Sample]"]
+_Answer = asyncio.Future[Sample]
 
 
 class TorchSampler:
-    """Samples from its own copy of a model; ``publish`` gives it new weights.
+    """Samples from its own copy of a model; ``publish`` gives it new weights, also while requests run.
 
-    Requests are decoded together once every episode inside ``playing()`` has one (or at once when there is no such
-    episode): no time-out decides what shares a batch, so the same run always decodes the same batches (rule 10).
-    Decoding runs in one thread of its own; the event loop stays free.
+    ``together`` decides what shares a pass. True: requests begin once every episode inside ``playing()`` has one, and
+    all end before the next begin; no time decides what shares a pass, so the same run always computes the same bits
+    (rule 10). False: a request begins with the next pass, and nobody waits for anybody.
+
+    Decoding runs in one thread of its own; the event loop stays free. A request that is cancelled leaves at once.
     """
 
-    def __init__(self, model: Any, *, rows: int = 64) -> None:
-        self.model, self.rows, self.version = model.eval(), rows, 0
-        self._waiting: list[_Waiting] = []
+    def __init__(self, model: Any, *, rows: int = 64, together: bool = True) -> None:
+        self.model, self.together = model.eval(), together
+        self.decoder = Decoder(self.model, rows)
+        self._waiting: list[tuple[Request, _Answer]] = []
+        self._running: list[tuple[Job, _Answer]] = []
+        self._fresh: tuple[dict[str, Tensor], int] | None = None
         self._playing = 0
+        self._called = False  # something has happened that the decoding thread must hear of
+        self._driver: asyncio.Task[None] | None = None
         self._thread: Executor = ThreadPoolExecutor(1, "sampler")
+
+    @property
+    def version(self) -> int:
+        """Of the weights that the next token is sampled from."""
+        return self._fresh[1] if self._fresh else self.decoder.version
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        """Counts one episode among those that a batch waits for."""
+        """Counts one episode among those that wait for each other."""
         self._playing += 1
         try:
             yield
         finally:
             self._playing -= 1
-            self._start_if_all_wait()
+            self._wake()
 
     async def __call__(self, request: Request) -> Sample:
+        """Raises UsageError for what this sampler cannot do, AgentError for a context beyond the model's."""
         check(request)
-        answer: asyncio.Future[Sample] = asyncio.get_running_loop().create_future()
+        answer: _Answer = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
-        self._start_if_all_wait()
-        return await answer
+        self._wake()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._called = True
+            raise
 
     def publish(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Copies the weights in; call it between batches. Raises KeyError for a name that the model lacks."""
-        own = self.model.state_dict()
-        with torch.no_grad():
-            for name, tensor in tensors:
-                own[name].copy_(tensor)
-        self.version = version
+        """Copies the weights in, before the next pass. Raises KeyError for a name that the model lacks."""
+        own, fresh = self.model.state_dict(), dict(tensors)
+        if unknown := sorted(set(fresh) - set(own)):
+            raise KeyError(f"the sampler's model has no weights {', '.join(unknown)}")
+        if self._driver is None:
+            self._load(fresh, version)
+        else:
+            self._fresh, self._called = ({name: tensor.clone() for name, tensor in fresh.items()}, version), True
 
     def close(self) -> None:
+        """Ends the thread; whoever still waits gets an AgentError. May be called twice."""
         self._thread.shutdown()
-
-    def _start_if_all_wait(self) -> None:
-        self._waiting = [(r, answer) for r, answer in self._waiting if not answer.done()]  # the rest was cancelled
-        if self._waiting and len(self._waiting) >= self._playing:
-            batch, self._waiting = self._waiting, []
-            task = asyncio.get_running_loop().create_task(self._answer(batch))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    async def _answer(self, batch: list[_Waiting]) -> None:
-        requests = [request for request, _ in batch]
-        loop = asyncio.get_running_loop()
-        try:
-            samples = await loop.run_in_executor(self._thread, self.decode, requests)
-        except BaseException as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-            raise
-        for (_, answer), sample in zip(batch, samples, strict=True):
-            if not answer.done():
-                answer.set_result(sample)
+        self._fail(AgentError("the sampler is closed"))
 
     def decode(self, requests: Sequence[Request]) -> list[Sample]:
-        """A Sample for each request, in chunks of ``rows`` of about equal length."""
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].ids), requests[i].ids, requests[i].seed))
-        samples: dict[int, Sample] = {}
-        for start in range(0, len(order), self.rows):
-            chunk = order[start : start + self.rows]
-            samples |= zip(chunk, self._chunk([requests[i] for i in chunk]), strict=True)
-        return [samples[i] for i in range(len(requests))]
+        """A Sample for each request, at once; for callers outside an event loop."""
+        jobs = {i: self.decoder.put(requests[i]) for i in _order(requests)}
+        done: dict[int, Sample] = {}
+        while self.decoder.busy:
+            done |= {id(job): sample for job, sample in self.decoder.step()}
+        return [done[id(jobs[i])] for i in range(len(requests))]
 
-    @torch.inference_mode()
-    def _chunk(self, requests: Sequence[Request]) -> list[Sample]:
-        device = self.model.device
-        limit = max(r.max_tokens for r in requests)
-        uniform = torch.tensor(np.array([numbers(r, limit) for r in requests]), device=device)  # [R, limit]
-        heat = torch.tensor([r.temperature for r in requests], device=device)[:, None]
-        logits, past, seen = self._prefill(requests)
-        open_rows, tokens, logps = [True] * len(requests), list[list[int]](), list[list[float]]()
-        for step in range(limit):
-            chosen, logp = draw(logits, heat, uniform[:, step])
-            tokens.append(chosen.tolist())
-            logps.append(logp.tolist())
-            for i, request in enumerate(requests):
-                open_rows[i] &= tokens[-1][i] not in request.stop and step + 1 < request.max_tokens
-            if not any(open_rows):
-                break
-            seen = torch.cat([seen, seen.new_ones(len(requests), 1)], 1)
-            logits, past = self._forward(chosen[:, None], seen, past)
-        return [self._sample(r, [t[i] for t in tokens], [p[i] for p in logps]) for i, r in enumerate(requests)]
+    def _wake(self) -> None:
+        """Start the driver unless it runs or must wait."""
+        self._called = True
+        if self._driver is None and self._ready():
+            self._driver = asyncio.get_running_loop().create_task(self._drive())
 
-    def _prefill(self, requests: Sequence[Request]) -> tuple[Tensor, Any, Tensor]:
-        """Next-token logits [R, V], cache and attention mask [R, T] of the prompts, equal ones read once."""
-        prompts = list(dict.fromkeys(r.ids for r in requests))
-        number = {prompt: i for i, prompt in enumerate(prompts)}
-        place = torch.tensor([number[r.ids] for r in requests], device=self.model.device)
-        ids, seen = left_padded(prompts, self.model.device)
-        logits, past = self._forward(ids, seen, None)
-        past.batch_select_indices(place)
-        return logits[place], past, seen[place]
+    def _ready(self) -> bool:
+        self._waiting = [(r, answer) for r, answer in self._waiting if not answer.done()]  # the rest was cancelled
+        return bool(self._waiting) and (not self.together or len(self._waiting) >= self._playing)
 
-    def _forward(self, ids: Tensor, seen: Tensor, past: Any) -> tuple[Tensor, Any]:
-        """Logits [R, V] after the last of ``ids`` [R, N], which end the ``seen`` [R, T] tokens; and the cache."""
-        out = self.model(
-            input_ids=ids,
-            attention_mask=seen,
-            position_ids=(seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :],
-            past_key_values=past,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return out.logits[:, -1].float(), out.past_key_values
+    async def _drive(self) -> None:
+        """Decode while there is something to decode."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._called = False
+                self._change()
+                if not self.decoder.busy:
+                    break
+                self._settle(await loop.run_in_executor(self._thread, self._steps))
+        except Exception as error:  # out of memory, a broken model: everyone who waits hears of it
+            self._fail(error)
+        finally:
+            self._driver = None
+        if self._ready():
+            self._wake()
 
-    def _sample(self, request: Request, tokens: list[int], logps: list[float]) -> Sample:
-        end = next((i + 1 for i, token in enumerate(tokens) if token in request.stop), None)
-        size = min(end or request.max_tokens, request.max_tokens)
-        stopped = end is not None and end <= request.max_tokens
-        return Sample(
-            tuple(tokens[:size]), tuple(logps[:size]), (self.version,) * size, "stop" if stopped else "length"
-        )
+    def _change(self) -> None:
+        """Between two passes: new weights, requests that begin, requests that nobody wants any more."""
+        if self._fresh:
+            fresh, self._fresh = self._fresh, None
+            self._load(*fresh)
+        for job, answer in self._running:
+            if answer.done():
+                self.decoder.drop(job)
+        self._running = [(job, answer) for job, answer in self._running if not answer.done()]
+        if self._ready() and not (self.together and self._running):
+            starting, self._waiting = self._waiting, []
+            for i in _order([request for request, _ in starting]):
+                request, answer = starting[i]
+                try:
+                    self._running.append((self.decoder.put(request), answer))
+                except AgentError as error:
+                    answer.set_exception(error)
+
+    def _steps(self) -> list[tuple[Job, Sample]]:
+        """In the thread: passes until a request is done or something has happened; all of them if together."""
+        done: list[tuple[Job, Sample]] = []
+        while self.decoder.busy and not self._called and (self.together or not done):
+            done += self.decoder.step()
+        return done
+
+    def _settle(self, done: Sequence[tuple[Job, Sample]]) -> None:
+        samples = {id(job): sample for job, sample in done}
+        for job, answer in self._running:
+            if id(job) in samples and not answer.done():
+                answer.set_result(samples[id(job)])
+        self._running = [(job, answer) for job, answer in self._running if id(job) not in samples]
+
+    def _load(self, tensors: dict[str, Tensor], version: int) -> None:
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                own[name].copy_(tensor)
+        self.decoder.renew(version)
+
+    def _fail(self, error: Exception) -> None:
+        for _, answer in [*self._running, *self._waiting]:
+            if not answer.done() and not answer.get_loop().is_closed():
+                answer.set_exception(error)
+        self._running, self._waiting = [], []
+        self.decoder.forget()
 
 
 def check(request: Request) -> None:
@@ -149,27 +171,6 @@ def check(request: Request) -> None:
         raise UsageError("a request wants ids, max_tokens of at least 1 and a temperature of at least 0")
 
 
-def draw(logits: Tensor, heat: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens [R] by inverse CDF at ``uniform`` [R], and their log-probabilities [R] under softmax(logits / heat).
-
-    Where heat [R, 1] is 0 the likeliest token is taken, with its log-probability at temperature 1.
-    """
-    greedy = heat[:, 0] == 0
-    logp = (logits / torch.where(greedy[:, None], 1.0, heat)).log_softmax(-1)
-    mass = logp.exp().double().cumsum(-1)
-    drawn = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
-    chosen = torch.where(greedy, logits.argmax(-1), drawn[:, 0])
-    return chosen, logp.gather(1, chosen[:, None])[:, 0]
-
-
-def numbers(request: Request, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """``count`` uniform numbers that depend on the request's seed alone, one a position."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(request.seed))).random(count)
-
-
-def left_padded(prompts: Sequence[tuple[int, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask [R, T], the prompts ending at the right edge."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-    seen = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    return ids, seen
+def _order(requests: Sequence[Request]) -> list[int]:
+    """In which they begin, whatever the order in which they came."""
+    return sorted(range(len(requests)), key=lambda i: (requests[i].session, requests[i].seed, requests[i].ids))
