@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..envs import Image, Messages
+
+if TYPE_CHECKING:
+    from torch import Tensor  # worlds in processes of their own do without torch
 
 Finish = Literal["stop", "length", "cancelled"]
 
@@ -49,7 +50,7 @@ class Sampler(Protocol):
 class Weights(Protocol):
     """Receives new weights; no sampler shares the learner's module."""
 
-    def publish(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None: ...
+    def publish(self, tensors: "Iterable[tuple[str, Tensor]]", version: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ OUTSIDE = [sys.executable, "-c", "import sys; from turngym.trainers.cli import m
 class Run:
     out: str = "runs/grpo"
     steps: int = field(default=3, metadata={"help": "updates"})
+    name: str = field(default="grpo", metadata={"option": False})
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     found = report([Score("find", 1, True, 3, "terminated")], environment="turngym/WebShop-v0", seconds=1.0)
     modules: dict[str, dict[str, object]] = {
         "recipes": {"RUNS": {"webagent_r1": Run, "grpo": Run}},
-        "run": {"Run": Run, "train": record("train")},
+        "run": {"Run": Run, "train": record("train"), "SETTINGS": "run.json"},
+        "replay": {"replay": lambda run, source: made.append(("replay", run, source))},
         "evaluate": {"Evaluation": Evaluation, "evaluate": record("evaluate", found)},
         "pretrain": {"Pretrain": Demo, "pretrain": record("pretrain")},
         "demo": {"Demo": Demo, "demo": record("demo"), "plan": lambda settings: Run(settings.out)},
@@ -99,6 +101,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("train webagent_r1 --steps 7 --out here", ("train", Run("here", 7), False)),
         ("train grpo --resume old", ("train", Run("old", 5), True)),
         ("train grpo --resume old --steps 9", ("train", Run("old", 9), True)),
+        ("train --resume old", ("train", Run("old", 5), True)),
+        ("train --steps 9 --resume=old", ("train", Run("old", 9), True)),
+        ("train --replay old/", ("replay", Run("old-replay", 5), "old/")),
+        ("train --replay old --out new --steps 2", ("replay", Run("new", 2), "old")),
         ("eval --env turngym/WebShop-v0", ("evaluate", Evaluation("turngym/WebShop-v0"))),
         (
             "eval --env turngym/WebShop-v0 --agent gold --max-turns 5,10 --levels 2",
@@ -117,14 +123,14 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 )
 def test_a_command_calls_its_function(calls: Calls, words: str, call: tuple[Any, ...]) -> None:
     Path("old").mkdir()
-    Path("old/run.json").write_text('{"out": "elsewhere", "steps": 5}')
+    Path("old/run.json").write_text('{"out": "elsewhere", "steps": 5, "name": "grpo"}')
     assert main(words.split()) == 0
     assert calls == [call]
 
 
 def test_a_dry_run_prints_the_run_and_does_nothing(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("train grpo --steps 7 --dry-run".split()) == 0
-    assert capsys.readouterr().out.splitlines() == ["out   = runs/grpo", "steps = 7"]
+    assert capsys.readouterr().out.splitlines() == ["out   = runs/grpo", "steps = 7", "name  = grpo"]
     assert calls == [] and list(Path().iterdir()) == []
 
 
@@ -146,7 +152,10 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
         ("train --steps 3", "the recipe comes first: turngym train RECIPE [options]; recipes: grpo, webagent_r1"),
         ("train grpo --step 3", "unknown option --step; did you mean --steps?"),
         ("train grpo --steps x", "argument --steps: 'x' is no whole number (see turngym train grpo --help)"),
-        ("train grpo --resume gone", "nothing to resume: gone is no folder"),
+        ("train grpo --resume gone", "there is no run in gone: it is no folder"),
+        ("train --resume .", "there is no run in .: it has no readable run.json"),
+        ("train --resume mine", "mine/run.json names no recipe of this command: turngym train RECIPE --resume mine"),
+        ("train grpo --resume mine --replay mine", "give --resume or --replay, not both"),
         (
             "train grpo --resume . --out here",
             "give --out or --resume, not both: a resumed run goes on in its own folder",
@@ -161,6 +170,8 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
     ],
 )
 def test_a_mistake_is_one_line(calls: Calls, capsys: pytest.CaptureFixture[str], words: str, line: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_text('{"name": ""}')
     assert main(words.split()) == 2
     assert capsys.readouterr().err == f"turngym: error: {line}\n"
 
@@ -195,10 +206,10 @@ def test_a_stopped_run_says_how_to_go_on(
     assert main(["train", "grpo"]) == 130
     assert capsys.readouterr().err == "turngym: stopped; nothing was saved\n"
     Path("runs/grpo").mkdir(parents=True)
-    Path("runs/grpo/checkpoint.pt").touch()
+    Path("runs/grpo/run.json").touch()
     assert main(["train", "grpo"]) == 130
     assert capsys.readouterr().err == (
-        "turngym: stopped; what was done is saved in runs/grpo; go on with: turngym train grpo --resume runs/grpo\n"
+        "turngym: stopped; what was done is saved in runs/grpo; go on with: turngym train --resume runs/grpo\n"
     )
 
 

@@ -12,7 +12,7 @@ from turngym.trainers.evaluate import Evaluation
 from turngym.trainers.parts import Parts
 from turngym.trainers.recipes import RUNS
 from turngym.trainers.report import Report, Score, report
-from turngym.trainers.run import CHECKPOINT, Trained
+from turngym.trainers.run import SETTINGS, Trained
 from turngym.trainers.settings import Run
 
 GOLD = Evaluation(env="turngym/WebShop-v0", agent="gold", engine="parser", episodes=2, levels=(1,), workers=1)
@@ -114,7 +114,7 @@ def test_training_goes_on_from_a_checkpoint_and_is_not_repeated(
     def train(run: Run, *, resume: bool) -> Trained:
         resumed.append(resume)
         Path(run.out).mkdir(exist_ok=True)
-        (Path(run.out) / CHECKPOINT).touch()
+        (Path(run.out) / SETTINGS).touch()
         if len(resumed) == 1:
             raise KeyboardInterrupt
         return Trained(run.out, 2.0, 5.0, 0.5)

@@ -17,12 +17,13 @@ from turngym.agents.tiny import tokenizer as words
 from turngym.envs import CheckpointError, EnvError, Failure, UsageError
 from turngym.trainers import checkpoint, models
 from turngym.trainers.habits import Habits, habits, write
-from turngym.trainers.loop import Loop
+from turngym.trainers.player import Setting
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Spec
-from turngym.trainers.run import CHECKPOINT, WARMUP, train, worlds
+from turngym.trainers.run import WARMUP, train, worlds
 from turngym.trainers.settings import Run
-from turngym.trainers.workers import Setting, Workers
+from turngym.trainers.study import Study
+from turngym.trainers.workers import Workers
 
 WORLD = '''
 import os
@@ -73,23 +74,23 @@ def settings(place: Path, out: Path, **changes: Any) -> Run:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = checkpoint.load(out / CHECKPOINT)["learner"]["model"]
+    state: dict[str, torch.Tensor] = checkpoint.Shelf(out).newest()["study"]["learner"]["model"]
     return state
 
 
 def facts(out: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k} for row in rows]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
 def stop_at(step: int) -> Any:
-    """A ``Loop._learn`` that the user interrupts before the update ``step``."""
-    learn = Loop._learn
+    """A ``Study.learn`` that the user interrupts before the update ``step``."""
+    learn = Study.learn
 
-    def stop(loop: Loop, groups: Any) -> Any:
-        if loop.learner.version + 1 == step:
+    def stop(study: Study, groups: Any) -> Any:
+        if study.version + 1 == step:
             raise KeyboardInterrupt
-        return learn(loop, groups)
+        return learn(study, groups)
 
     return stop
 
@@ -101,7 +102,7 @@ def test_a_run_is_deterministic_and_resumes_bit_for_bit(
     train(settings(place, whole))
     train(settings(place, again))
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_learn", stop_at(3))
+        patch.setattr(Study, "learn", stop_at(3))
         with pytest.raises(KeyboardInterrupt):
             train(settings(place, parts))
     train(settings(place, parts), resume=True)
@@ -131,8 +132,8 @@ def test_a_checkpoint_of_another_run_or_a_torn_one_is_refused(place: Path, tmp_p
     train(settings(place, tmp_path, steps=0))
     with pytest.raises(CheckpointError, match="lr 0.001 there, 0.5 here"):
         train(settings(place, tmp_path, lr=0.5), resume=True)
-    data = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
+    (file,) = checkpoint.Shelf(tmp_path).files()
+    file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="torn or corrupt"):
         train(settings(place, tmp_path), resume=True)
     with pytest.raises(CheckpointError, match="no checkpoint"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,6 +13,7 @@ import torch
 from ..envs import CheckpointError, UsageError
 from .files import write_bytes
 
+FOLDER = "checkpoints"
 MAGIC = b"turngym checkpoint 1\n"
 DIGEST = hashlib.sha256().digest_size
 SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
@@ -54,6 +56,40 @@ def load(path: Path | str) -> dict[str, Any]:
     except (RuntimeError, UnpicklingError, EOFError) as error:
         raise CheckpointError(f"checkpoint {path} was written by another version of torch") from error
     return dict(parts)
+
+
+class Shelf:
+    """The newest ``keep`` checkpoints of a run, one file a step, in the folder ``checkpoints``."""
+
+    def __init__(self, out: Path | str, keep: int = 2) -> None:
+        self.folder, self.keep = Path(out) / FOLDER, keep
+
+    def save(self, step: int, /, **parts: Any) -> None:
+        """As the function ``save``; then checkpoints older than the newest ``keep`` go."""
+        save(self.folder / f"{step:06d}.pt", **parts)
+        for old in self.files()[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    def newest(self) -> dict[str, Any]:
+        """The newest checkpoint that is whole; files that a crash left aside are removed, torn ones are passed over.
+
+        Raises CheckpointError when there is none.
+        """
+        for stray in self.folder.glob(".*.pt.*"):
+            stray.unlink(missing_ok=True)
+        files = self.files()
+        for file in reversed(files):
+            try:
+                return load(file)
+            except CheckpointError as error:
+                if file == files[0]:
+                    raise
+                logging.getLogger("turngym").warning("%s; taking the one before", error)
+        raise CheckpointError(f"no checkpoint in {self.folder}")
+
+    def files(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob("[0-9]*.pt"))
 
 
 def _plain(value: Any, where: str) -> None:

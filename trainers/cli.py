@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -76,36 +76,65 @@ def _usage() -> str:
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """``turngym train RECIPE [--field value ...] [--dry-run] [--resume DIR]``"""
+    """``turngym train RECIPE [--field value ...] [--dry-run]``, ``turngym train --resume DIR | --replay DIR``"""
     from .recipes import RUNS
 
-    recipes = f"recipes: {', '.join(sorted(RUNS))}"
-    parser = Parser("turngym train", "Train by a recipe.", recipes)
-    if not arguments or arguments[0].startswith("-"):
-        parser.usage = "turngym train RECIPE [options]; turngym train RECIPE --help lists the options"
-        parser.parse([word for word in arguments if word in ("-h", "--help")])
-        raise UsageError(f"the recipe comes first: turngym train RECIPE [options]; {recipes}")
-    recipe, rest = arguments[0], arguments[1:]
-    if recipe not in RUNS:
-        raise UsageError(unknown("recipe", recipe, sorted(RUNS)))
+    recipe, rest = _recipe(arguments, RUNS)
     preset = RUNS[recipe]()
+    parser = _train_parser(RUNS)
     parser.prog = f"turngym train {recipe}"
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved run and do nothing")
-    parser.add_argument("--resume", metavar="DIR", help="go on from the newest checkpoint in DIR")
     add(parser, preset)
     namespace = parser.parse(rest)
+    if namespace.resume is not None and namespace.replay is not None:
+        raise UsageError("give --resume or --replay, not both")
     if namespace.resume is not None:
-        preset = replace(preset, **_resumed(namespace.resume, "out" in namespace))
+        if "out" in namespace:
+            raise UsageError("give --out or --resume, not both: a resumed run goes on in its own folder")
+        preset = replace(preset, **_said(namespace.resume), out=namespace.resume)
+    if namespace.replay is not None:
+        preset = replace(preset, **_said(namespace.replay), out=f"{namespace.replay.rstrip('/')}-replay")
     run = apply(preset, namespace)
     if namespace.dry_run:
         print(show(run))
         return 0
-    from .run import train
+    if namespace.replay is not None:
+        from .replay import replay
 
-    again = ["turngym", "train", recipe, "--resume", run.out]
-    hint = f"; go on with: {shlex.join(again)}"
-    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, hint, "checkpoint.pt")
+        _interruptible(lambda: replay(run, namespace.replay), run.out)
+        return 0
+    from .run import SETTINGS, train
+
+    hint = f"; go on with: {shlex.join(['turngym', 'train', '--resume', run.out])}"
+    _interruptible(lambda: train(run, resume=namespace.resume is not None), run.out, hint, SETTINGS)
     return 0
+
+
+def _train_parser(runs: Mapping[str, object]) -> Parser:
+    parser = Parser("turngym train", "Train by a recipe.", f"recipes: {', '.join(sorted(runs))}")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved run and do nothing")
+    parser.add_argument("--resume", metavar="DIR", help="go on from the newest checkpoint in DIR")
+    parser.add_argument("--replay", metavar="DIR", help="learn from the episodes stored in DIR, without any world")
+    return parser
+
+
+def _recipe(arguments: Sequence[str], runs: Mapping[str, object]) -> tuple[str, Sequence[str]]:
+    """The recipe and the words after it; a run that is resumed or replayed knows its own."""
+    if arguments and not arguments[0].startswith("-"):
+        if arguments[0] not in runs:
+            raise UsageError(unknown("recipe", arguments[0], sorted(runs)))
+        return arguments[0], arguments[1:]
+    parser = _train_parser(runs)
+    parser.usage = "turngym train RECIPE [options]; turngym train RECIPE --help lists the options"
+    if any(word in ("-h", "--help") for word in arguments):
+        parser.parse(["--help"])
+    known, _ = parser.parse_known_args(list(arguments))
+    folder = known.resume or known.replay
+    if folder is None:
+        raise UsageError(f"the recipe comes first: turngym train RECIPE [options]; {parser.epilog}")
+    name = _said(folder).get("name")
+    if name not in runs:
+        raise UsageError(f"{folder}/run.json names no recipe of this command: turngym train RECIPE --resume {folder}")
+    return str(name), arguments
 
 
 def eval_command(arguments: Sequence[str]) -> int:
@@ -186,18 +215,15 @@ def envs_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _resumed(folder: str, out_given: bool) -> dict[str, Any]:
+def _said(folder: str) -> dict[str, Any]:
     """The settings of the run in ``folder``, which need not be said again."""
-    if out_given:
-        raise UsageError("give --out or --resume, not both: a resumed run goes on in its own folder")
     if not Path(folder).is_dir():
-        raise UsageError(f"nothing to resume: {folder} is no folder")
+        raise UsageError(f"there is no run in {folder}: it is no folder")
     try:
         said = json.loads((Path(folder) / "run.json").read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"nothing to resume: {folder} has no readable run.json") from error
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    return settings | {"out": folder}
+        raise UsageError(f"there is no run in {folder}: it has no readable run.json") from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items() if name != "out"}
 
 
 def _interruptible(job: Callable[[], object], out: str, hint: str = "", needs: str = "") -> None:

@@ -13,7 +13,7 @@ from .files import write_text
 from .machine import machine
 from .options import doc
 from .report import table
-from .run import CHECKPOINT, train
+from .run import SETTINGS, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def controls(settings: Controls) -> Path:
     for name, control in runs.items():
         print(f"{demo.CONTROLS[name]} …", flush=True)
         place = out / name
-        trained = train(replace(control, out=str(place)), resume=(place / CHECKPOINT).is_file())
+        trained = train(replace(control, out=str(place)), resume=(place / SETTINGS).is_file())
         asked = Evaluation(agent=trained.folder, engine="parser", episodes=200, levels=run.levels, seed=run.seed)
         reports[name] = evaluate(asked)
     print(table({demo.CONTROLS[name]: report for name, report in reports.items()}))

@@ -8,10 +8,11 @@ from .demonstrations import number
 from .habits import Habits, habits
 from .models import folder, load
 from .options import doc
+from .player import SCRIPTED, Setting
 from .report import Report, Score, limits, report
 from .rollout import Spec, Trajectory
 from .settings import available
-from .workers import SCRIPTED, Setting, Workers
+from .workers import Workers
 from .worlds import BROWSERS, Options, accepts, make, manners, options, templates
 
 TESTING = 6  # the part of the seed's random numbers that evaluations draw from

@@ -150,7 +150,7 @@ class Learner:
                 loss = loss + (c[index, : part.ids.shape[1]] * output.logp).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.losses(direct)
-            tally.measure(output, part)
+            tally.measure(output, part, self.version)
             tally.add("rows", torch.tensor(len(index)))
             for term in self.recipe.terms:
                 if term not in late:

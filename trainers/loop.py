@@ -1,41 +1,67 @@
 """The one loop: admit, play, learn, publish; ``max_lag`` 0 makes it synchronous and nothing else changes."""
 
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
+from torch import Tensor
 
-from ..envs import Failure
 from .admission import Admission
-from .batch import collate
-from .curriculum import Spread
 from .demonstrations import number
-from .learner import Learner
+from .episodes import Dump
 from .log import Log
 from .progress import Progress
 from .rollout import Group, Spec, Trajectory
 from .settings import Run
-from .workers import Workers
+
+
+class Players(Protocol):
+    """Who plays: worker processes, or a simulation of them."""
+
+    @property
+    def worlds(self) -> Mapping[str, Any]: ...
+
+    def submit(self, specs: Sequence[Spec]) -> None: ...
+
+    def collect(self, count: int) -> list[Group]: ...
+
+    def publish(self, tensors: Mapping[str, Tensor], version: int) -> None: ...
+
+
+class Student(Protocol):
+    """Who learns: a ``Study``, or a simulation of one."""
+
+    @property
+    def version(self) -> int: ...
+
+    def draw(self, group: int) -> str: ...
+
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    def learn(self, groups: Sequence[Group]) -> dict[str, Any]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Loop:
-    """Trains ``learner`` on groups that ``workers`` play, the tasks drawn by ``curriculum``."""
+    """Trains ``study`` on groups that ``players`` play; every group that it learned from goes to ``dump``."""
 
     def __init__(
         self,
         run: Run,
-        learner: Learner,
-        curriculum: Spread,
-        workers: Workers,
-        demonstrations: Sequence[Trajectory],
+        study: Student,
+        players: Players,
         log: Log,
+        dump: Dump,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.run, self.learner, self.curriculum = run, learner, curriculum
-        self.workers, self.demonstrations, self.log = workers, demonstrations, log
-        self.admission = Admission(run.groups, run.max_lag, slots=run.groups * (run.max_lag + 1))
+        self.run, self.study, self.players = run, study, players
+        self.log, self.dump, self.clock = log, dump, clock
+        self.admission = self._admission()
         self.started = 0  # groups, and the number of the next
         self._open: list[int] = []  # groups started and in no update yet, oldest first
         self._started = set[int]()  # in this process
@@ -48,19 +74,24 @@ class Loop:
 
         Raises Failure when more than ``run.max_failures`` of a batch's episodes failed.
         """
-        success, done = 0.0, self.learner.version
+        success, done = 0.0, self.study.version
         with Progress(self.run.steps, done=done) as progress:
             for step in range(done + 1, self.run.steps + 1):
-                began = time.monotonic()
+                began = self.clock()
                 groups = self._groups()
-                facts = self._agreement(step, groups[-1]) | self._learn(groups)
-                self.seconds += time.monotonic() - began
+                facts = self._agreement(step, groups[-1])
+                self.dump.write(step, groups)
+                facts |= self.study.learn(groups)
+                self.players.publish(self.study.weights(), self.study.version)
+                took = self.clock() - began
+                self.seconds += took
+                facts |= self._pace(groups, facts, took)
                 success = facts["success"]
                 self.log.write(step, facts)
                 progress.update(
                     success=success,
                     reward=facts["reward"],
-                    entropy=facts["entropy"],
+                    entropy=facts.get("entropy", 0.0),
                     tokens_per_second=facts["tokens_per_second"],
                 )
                 if step % self.run.checkpoint_every == 0 or step == self.run.steps:
@@ -68,35 +99,36 @@ class Loop:
         return success
 
     def state_dict(self) -> dict[str, Any]:
-        """Learner, curriculum and counters; groups in flight start again with their seeds after a resume."""
+        """Student and counters; groups in flight start again with their seeds after a resume."""
         return {
-            "step": self.learner.version,
-            "learner": self.learner.state_dict(),
-            "curriculum": self.curriculum.state_dict(),
+            "step": self.study.version,
+            "study": self.study.state_dict(),
             "started": self.started,
             "open": list(self._open),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.learner.load_state_dict(state["learner"])
-        self.curriculum.load_state_dict(state["curriculum"])
+        self.study.load_state_dict(state["study"])
         self.started, self._open = state["started"], list(state["open"])
-        self.seconds, version = state["seconds"], self.learner.version
-        slots = self.run.groups * (self.run.max_lag + 1)
-        self.admission = Admission(self.run.groups, self.run.max_lag, slots, version=version)
-        self.workers.publish(dict(self.learner.tensors()), version)
+        self.seconds = state["seconds"]
+        self.admission = self._admission(self.study.version)
+        self.players.publish(self.study.weights(), self.study.version)
+
+    def _admission(self, version: int = 0) -> Admission:
+        run = self.run
+        return Admission(run.groups, run.max_lag, run.groups * (run.max_lag + 1), soft=run.soft, version=version)
 
     def _groups(self) -> list[Group]:
         """The groups of the next update, played under weights at most ``max_lag`` old."""
-        began, version = time.monotonic(), self.learner.version
+        began, version = self.clock(), self.study.version
         while True:
             self._start(self.admission.room(version), version)
             if (taken := self.admission.take(version)) is not None:
-                self._waited = time.monotonic() - began
+                self._waited = self.clock() - began
                 self._open = [g for g in self._open if g not in taken]
                 return [self._finished.pop(g) for g in taken]
-            for group in self.workers.collect(1):
+            for group in self.players.collect(1):
                 self._keep(group)
 
     def _start(self, room: int, version: int) -> None:
@@ -109,76 +141,47 @@ class Loop:
         for group in (*again, *fresh):
             self.admission.start(group, version)
         self._started |= {*again, *fresh}
-        self.workers.submit([self._spec(group) for group in (*again, *fresh)])
+        self.players.submit([self._spec(group) for group in (*again, *fresh)])
 
     def _spec(self, group: int) -> Spec:
-        return Spec(group, self.curriculum.draw(group), number(self.run.seed, 1, group), self.run.size)
+        return Spec(group, self.study.draw(group), number(self.run.seed, 1, group), self.run.size)
 
-    def _learn(self, groups: Sequence[Group]) -> dict[str, Any]:
-        """One update from ``groups``, and what it was like."""
-        self.curriculum.update(groups)
-        trajectories = [t for group in groups for t in group.trajectories]
-        outcomes = self._outcomes(trajectories)
-        began = time.monotonic()
-        facts: dict[str, Any] = self.learner.update(
-            collate([*trajectories, *self._rehearsed()]), progress=self.learner.version / self.run.steps
+    def _pace(self, groups: Sequence[Group], facts: Mapping[str, Any], took: float) -> dict[str, float]:
+        """Where the time went, and the ledger: groups that were started, learned from, and are open."""
+        sampled = sum(
+            len(call.sample.tokens)
+            for group in groups
+            for t in group.trajectories
+            for turn in t.turns
+            for call in turn.action.calls
         )
-        self.workers.publish(dict(self.learner.tensors()), self.learner.version)
-        learning = time.monotonic() - began
-        scored = [t for t in trajectories if t.scored]
-        sampled = sum(len(c.sample.tokens) for t in trajectories for turn in t.turns for c in turn.action.calls)
-        levels = defaultdict[int, list[bool]](list)
-        for t in scored:
-            levels[t.info.get("level", 1)].append(t.reward > 0)
-        return (
-            facts
-            | {f"outcome/{name}": share for name, share in outcomes.items()}
-            | {f"success/{level}": float(np.mean(wins)) for level, wins in sorted(levels.items())}
-            | {f"curriculum/{task or 'all'}": p for task, p in self.curriculum.success.items()}
-            | {
-                "success": float(np.mean([t.reward > 0 for t in scored])),
-                "reward": float(np.mean([t.reward for t in scored])),
-                "turns": float(np.mean([len(t.turns) for t in scored])),
-                "spread": float(np.mean([len({t.reward for t in g.trajectories if t.scored}) > 1 for g in groups])),
-                "context": context(trajectories),
-                "seconds/play": self._waited,
-                "seconds/learn": learning,
-                "tokens_per_second": (sampled + facts["tokens"]) / (self._waited + learning),
-            }
-        )
+        return {
+            "seconds/wait": self._waited,
+            "seconds/other": took - self._waited - facts.get("seconds/learn", 0.0),
+            "tokens_per_second/play": sampled / took if took else 0.0,
+            "tokens_per_second": (sampled + facts.get("tokens", 0.0)) / took if took else 0.0,
+            "ledger/started": self.started,
+            "ledger/learned": self.study.version * self.run.groups,
+            "ledger/open": len(self._open),
+        }
 
-    def _rehearsed(self) -> list[Trajectory]:
-        """The demonstrations of this update, drawn by its version."""
-        count = min(self.run.rehearsal, len(self.demonstrations))
-        rng = np.random.default_rng((self.run.seed, 3, self.learner.version))
-        return [self.demonstrations[i] for i in rng.permutation(len(self.demonstrations))[:count]]
-
-    def _outcomes(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-        """The share of each outcome; raises Failure when too many failed (failures are censoring)."""
-        counts = Counter(t.outcome for t in trajectories)
-        failed = sum(not t.scored for t in trajectories) / len(trajectories)
-        if failed > self.run.max_failures:
-            shown = ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
-            raise Failure(f"{failed:.0%} of {len(trajectories)} episodes failed ({shown}); the first errors are above")
-        return {name: n / len(trajectories) for name, n in sorted(counts.items())}
-
-    def _agreement(self, step: int, ours: Group) -> dict[str, float]:
+    def _agreement(self, step: int, ours: Group) -> dict[str, Any]:
         """Every so many updates, the share of a group's episodes that go the same way in a browser, act by act.
 
         Played before the learner starts: its threads and a browser on the same cores would slow each other badly.
         """
-        if "browser" not in self.workers.worlds or step % self.run.browser_every:
+        if "browser" not in self.players.worlds or step % self.run.browser_every:
             return {}
         spec = replace(ours.spec, world="browser")
-        self.workers.submit([spec])
+        self.players.submit([spec])
         theirs = None
         while theirs is None:
-            (group,) = self.workers.collect(1)
+            (group,) = self.players.collect(1)
             if group.spec == spec:
                 theirs = group
             else:
                 self._keep(group)
-        both = [(a, b) for a, b in zip(ours.trajectories, theirs.trajectories, strict=True) if a.scored and b.scored]
+        both = [(a, b) for a, b in zip(last(ours), last(theirs), strict=True) if a.scored and b.scored]
         return {"browser_agreement": sum(path(a) == path(b) for a, b in both) / len(both)} if both else {}
 
     def _keep(self, group: Group) -> None:
@@ -186,14 +189,11 @@ class Loop:
         self.admission.finish(group.spec.group)
 
 
+def last(group: Group) -> list[Trajectory]:
+    """The last attempt of each member."""
+    return list({t.member: t for t in group.trajectories}.values())
+
+
 def path(trajectory: Trajectory) -> tuple[tuple[str, ...], float]:
     """What was done and what it earned."""
     return tuple(turn.action.text for turn in trajectory.turns), trajectory.reward
-
-
-def context(trajectories: Sequence[Trajectory]) -> float:
-    """Mean tokens of a whole context, prompt and action."""
-    sizes = [
-        len(c.request.ids) + len(c.sample.tokens) for t in trajectories for turn in t.turns for c in turn.action.calls
-    ]
-    return float(np.mean(sizes)) if sizes else 0.0

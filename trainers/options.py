@@ -54,8 +54,8 @@ def add(parser: argparse.ArgumentParser, of: object) -> None:
 
     Scalars are int, float, str, bool (``--name``, ``--no-name``), Literal of strings, tuples of any length
     but of one such type (written with commas), and each of them or None (written ``none``); no other field gets
-    an option. ``metadata={"help": ...}`` is the help; the default shown is the instance's, or else the class's;
-    a field of a class without one is required.
+    an option, and none with ``metadata={"option": False}``. ``metadata={"help": ...}`` is the help; the default shown
+    is the instance's, or else the class's; a field of a class without one is required.
     """
     for field, hint, reader in _scalars(of):
         default = _default(of, field)
@@ -131,7 +131,7 @@ def _scalars(of: object) -> Iterator[tuple[Field[Any], Any, Reader]]:
     for field in _fields(of):
         hint, optional = _without_none(hints[field.name])
         reader = _reader(hint)
-        if field.init and reader is not None:
+        if field.init and reader is not None and field.metadata.get("option", True):
             yield field, hint, _or_none(reader) if optional else reader
 
 

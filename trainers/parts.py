@@ -11,7 +11,7 @@ from ..envs import UsageError
 from .evaluate import Evaluation, evaluate
 from .files import write_text
 from .report import Report, from_json
-from .run import CHECKPOINT, train
+from .run import SETTINGS, train
 from .settings import Run, scalars
 
 
@@ -60,7 +60,7 @@ class Parts:
         """A training run, or the rest of one that was interrupted; seconds of the warm-up and of RL."""
 
         def make() -> dict[str, Any]:
-            done = train(run, resume=(Path(run.out) / CHECKPOINT).is_file())
+            done = train(run, resume=(Path(run.out) / SETTINGS).is_file())
             return {"warmup_seconds": done.warmup_seconds, "seconds": done.seconds}
 
         trained = self.get(name, make)

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..agents import Agent, Turn
-from ..envs import Env, Failure, Messages, UsageError
+from ..envs import Deadline, Env, Failure, Messages, UsageError
+from ..wrappers import Isolated
 
 Outcome = Literal["terminated", "truncated", "env_error", "agent_error", "judge_error", "timeout"]
 Step = tuple[Messages, float, bool, bool, dict[str, Any]]  # observation, reward, terminated, truncated, info
@@ -33,6 +35,7 @@ class Trajectory:
     outcome: Outcome
     seat: str = ""
     source: str = "policy"
+    attempt: int = 0  # a member that failed may be played again: all its attempts are in the group
 
     @property
     def reward(self) -> float:
@@ -74,6 +77,15 @@ class Group:
     trajectories: tuple[Trajectory, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines in seconds, 0 for none: of an agent's action, of a world's reset or step, of a whole episode."""
+
+    action: float = 0.0
+    step: float = 0.0
+    episode: float = 0.0
+
+
 class World(Protocol):
     """A blocking world behind an awaitable face: every call runs in the one thread that it is pinned to (rule 8)."""
 
@@ -107,7 +119,12 @@ class Pinned:
         await self._run(self._close)
 
     async def discard(self) -> None:
-        """Close a world that failed, whatever it says; the next reset makes a new one."""
+        """Close a world that failed, whatever it says; the next reset makes a new one.
+
+        A world in a process of its own is killed first: its thread may wait for a step that never ends.
+        """
+        if isinstance(self._env, Isolated):
+            self._env.kill()
         try:
             await self.close()
         except Exception as error:  # it is broken already
@@ -143,37 +160,84 @@ def cheat(env: Env | None) -> str:
     return str(gold())
 
 
-async def rollout(world: World, agent: Agent, spec: Spec, member: int) -> Trajectory:
+async def rollout(
+    world: World,
+    agent: Agent,
+    spec: Spec,
+    member: int,
+    *,
+    limits: Limits = Limits(),
+    attempt: int = 0,
+    doing: Callable[[str], None] = lambda what: None,
+) -> Trajectory:
     """One episode, to its end or to a failure, which becomes the trajectory's outcome (rule 3).
 
-    Raises UsageError alone: a wrong option is the user's to mend, and no episode's outcome.
+    ``doing`` is told what the episode waits for. Raises UsageError alone: a wrong option is the user's to mend, and
+    no episode's outcome.
     """
-    turns: list[Turn] = []
-    observation: Messages = ()
-    outcome: Outcome
-    failing: Outcome = "env_error"
+    played = _Played()
     try:
-        observation, info = await world.reset(spec.seed, spec.task)
-        while True:
-            failing = "agent_error"
-            action = await agent(turns, observation)
-            failing = "env_error"
-            following, reward, terminated, truncated, info = await world.step(action.text)
-            turns.append(Turn(observation, action, reward, info))
-            observation = following
-            if terminated or truncated:
-                outcome = "terminated" if terminated else "truncated"
-                break
+        async with within(limits.episode, "the episode"):
+            await _play(world, agent, spec, limits, doing, played)
     except UsageError:
         raise
     except Failure as error:
-        outcome = error.outcome
-        _note(spec, member, outcome, error)
+        played.outcome = error.outcome
+        _note(spec, member, played.outcome, error)
     except Exception as error:  # a world or a model may raise anything; it is a failure, not a reward
-        outcome = failing
-        _note(spec, member, outcome, error)
-    name = f"{spec.world}.{spec.group}.{member}"
-    return Trajectory(name, spec.task, spec.seed, spec.group, member, tuple(turns), observation, outcome)
+        played.outcome = played.failing
+        _note(spec, member, played.outcome, error)
+    name = f"{spec.world}.{spec.group}.{member}" + (f".{attempt}" if attempt else "")
+    turns, final = tuple(played.turns), played.observation
+    return Trajectory(name, spec.task, spec.seed, spec.group, member, turns, final, played.outcome, attempt=attempt)
+
+
+@dataclass(slots=True)
+class _Played:
+    """An episode so far."""
+
+    turns: list[Turn]
+    observation: Messages
+    outcome: Outcome
+    failing: Outcome  # the outcome, should anything be raised now
+
+    def __init__(self) -> None:
+        self.turns, self.observation, self.outcome, self.failing = [], (), "env_error", "env_error"
+
+
+async def _play(
+    world: World, agent: Agent, spec: Spec, limits: Limits, doing: Callable[[str], None], played: _Played
+) -> None:
+    doing("the world's reset")
+    async with within(limits.step, "the world's reset"):
+        played.observation, _ = await world.reset(spec.seed, spec.task)
+    while True:
+        played.failing = "agent_error"
+        doing("the agent's action")
+        async with within(limits.action, "the agent's action"):
+            action = await agent(played.turns, played.observation)
+        played.failing = "env_error"
+        doing("the world's step")
+        async with within(limits.step, "the world's step"):
+            following, reward, terminated, truncated, info = await world.step(action.text)
+        played.turns.append(Turn(played.observation, action, reward, info))
+        played.observation = following
+        if terminated or truncated:
+            played.outcome = "terminated" if terminated else "truncated"
+            return
+
+
+@asynccontextmanager
+async def within(seconds: float, what: str) -> AsyncIterator[None]:
+    """Raises Deadline when the body takes longer than ``seconds``; 0 is no limit."""
+    scope = asyncio.timeout(seconds or None)
+    try:
+        async with scope:
+            yield
+    except TimeoutError as error:
+        if scope.expired():
+            raise Deadline(f"{what} took longer than {seconds:g} s") from error
+        raise
 
 
 def _note(spec: Spec, member: int, outcome: str, error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..envs import CheckpointError, UsageError
 from . import checkpoint
 from .curriculum import Spread
 from .demonstrations import demonstrate
+from .episodes import Dump
 from .estimator import Recipe
 from .files import write_text
 from .habits import Habits, habits, write
@@ -23,17 +24,23 @@ from .learner import Learner
 from .log import Log
 from .loop import Loop
 from .models import folder, load, save
+from .player import Setting
 from .recipes.clone import clone
-from .rollout import Trajectory
+from .rollout import Limits, Trajectory
 from .rows import POLICY
 from .settings import Run, check, scalars
+from .study import Study
 from .warmup import warm_up
-from .workers import Setting, Workers
+from .workers import Workers
 from .worlds import BROWSERS, Options, accepts, make, manners, options, templates
 
 __all__ = ["Run", "Trained", "train"]
 
-CHECKPOINT, WARMUP = "checkpoint.pt", "warmup"
+SETTINGS, WARMUP = "run.json", "warmup"
+MAY_CHANGE = {  # on a resume: nothing that changes what is learned
+    "out", "steps", "workers", "threads", "world_threads", "checkpoint_every", "browser_every", "keep", "stall_seconds",
+    "action_seconds", "step_seconds", "episode_seconds", "max_failures",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +74,62 @@ def worlds(run: Run, used: Habits) -> dict[str, Options]:
 def train(run: Run, *, resume: bool = False) -> Trained:
     """Warm up by cloning, then learn by the recipe; saves the agent in ``run.out``.
 
-    ``resume`` goes on from the folder's checkpoint. Raises CheckpointError when there is none or it belongs to
-    another run, UsageError for settings that cannot be.
+    ``resume`` goes on from the folder's newest checkpoint, or from the beginning when the run ended before its first.
+    Raises CheckpointError when the folder holds no run or another one, UsageError for settings that cannot be.
     """
     check(run)
     torch.set_num_threads(run.threads)
     out, used = Path(run.out), habits(run.model, memory=run.memory, prompt=run.prompt)
-    saved = _saved(run, out) if resume else None
+    shelf = checkpoint.Shelf(out, run.keep)
+    saved = _saved(run, out, shelf) if resume else None
     model, tokenizer = load(run.model, run.device)
     places = worlds(run, used)
+    demos = _demonstrations(run, places, tokenizer, used)
+    longest = max((len(c.sample.tokens) for t in demos for turn in t.turns for c in turn.action.calls), default=1)
+    used = replace(used, max_tokens=max(used.max_tokens, longest))
+    with _world(run.env, places["train"]) as world:
+        names = templates(world)
+    step = saved["step"] if saved else None
+    with Workers(_setting(run, used, places), run.workers) as workers, Log(out, step) as log:
+        dump = Dump(out, step or 0)
+        if saved is None:
+            write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
+            dump.demonstrations(demos)
+        warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
+        if saved is None:
+            save(out / WARMUP, model, tokenizer)
+            write(out / WARMUP, used)
+        study = Study(run, learner(run, model, demos), Spread(names, run.seed), demos)
+        loop = Loop(run, study, workers, log, dump)
+
+        def keep() -> None:
+            shelf.save(study.version, settings=scalars(run), warmup_seconds=warm, **loop.state_dict())
+
+        loop.load_state_dict(saved) if saved else keep()
+        success = loop.play(keep)
+    save(out, model, tokenizer)
+    write(out, used)
+    return Trained(str(out), warm, loop.seconds, success)
+
+
+def learner(run: Run, model: Any, demos: Sequence[Trajectory]) -> Learner:
+    """The run's learner; references are the weights after the warm-up."""
+    recipe = _recipe(run, demos)
+    references = {name: load(str(Path(run.out) / WARMUP), run.device)[0] for name in recipe.references}
+    return Learner(model, recipe, lr=run.lr, references=references)
+
+
+def _demonstrations(run: Run, places: Mapping[str, Options], tokenizer: Any, used: Habits) -> list[Trajectory]:
     every = tuple((k, v) for k, v in places["train"] if k != "level")  # demonstrations are of all levels
     with _world(run.env, every) as world:
         prompter, recall = Prompter(tokenizer), MEMORIES[used.memory]
-        demos = demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
-    longest = max((len(c.sample.tokens) for t in demos for turn in t.turns for c in turn.action.calls), default=1)
-    used = replace(used, max_tokens=max(used.max_tokens, longest))
-    setting = Setting(
+        return demonstrate(world, templates(world), run.demonstrations, prompter, recall, run.seed)
+
+
+def _setting(run: Run, used: Habits, places: Mapping[str, Options]) -> Setting:
+    """What the workers need to know."""
+    browsers = run.engine in BROWSERS
+    return Setting(
         env=run.env,
         worlds=tuple(places.items()),
         agent=folder(run.model),
@@ -90,32 +137,14 @@ def train(run: Run, *, resume: bool = False) -> Trained:
         temperature=run.temperature,
         max_tokens=used.max_tokens,
         seed=run.seed,
-        slots=8 if run.engine in BROWSERS else 1024,
-        threads=4 if run.engine in BROWSERS else 1,
+        slots=8 if browsers else 1024,
+        threads=run.world_threads or (4 if browsers else 1),
         device=run.device,
+        together=run.max_lag == 0 and not run.soft,
+        limits=Limits(run.action_seconds, run.step_seconds, run.episode_seconds),
+        refill=run.refill,
+        stall=run.stall_seconds,
     )
-    with _world(run.env, places["train"]) as world:
-        names = templates(world)
-    with Workers(setting, run.workers) as workers, Log(out, saved["step"] if saved else None) as log:
-        if saved is None:
-            write_text(out / "run.json", json.dumps(scalars(run), indent=2) + "\n")
-        warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
-        if saved is None:
-            save(out / WARMUP, model, tokenizer)
-            write(out / WARMUP, used)
-        recipe = _recipe(run, demos)
-        references = {name: load(str(out / WARMUP), run.device)[0] for name in recipe.references}
-        learner = Learner(model, recipe, lr=run.lr, references=references)
-        loop = Loop(run, learner, Spread(names, run.seed), workers, demos, log)
-
-        def keep() -> None:
-            checkpoint.save(out / CHECKPOINT, settings=scalars(run), warmup_seconds=warm, **loop.state_dict())
-
-        loop.load_state_dict(saved) if saved else keep()
-        success = loop.play(keep)
-    save(out, model, tokenizer)
-    write(out, used)
-    return Trained(str(out), warm, loop.seconds, success)
 
 
 def _warmed(run: Run, model: Any, demos: list[Trajectory], names: tuple[str, ...], workers: Workers) -> float:
@@ -128,7 +157,7 @@ def _warmed(run: Run, model: Any, demos: list[Trajectory], names: tuple[str, ...
     return time.monotonic() - start
 
 
-def _recipe(run: Run, demos: list[Trajectory]) -> Recipe:
+def _recipe(run: Run, demos: Sequence[Trajectory]) -> Recipe:
     """The recipe without its terms on demonstrations when there are none."""
     if demos and run.rehearsal:
         return run.recipe
@@ -144,14 +173,19 @@ def _world(env: str, made_with: Options) -> Iterator[Any]:
         world.close()
 
 
-def _saved(run: Run, out: Path) -> dict[str, Any]:
-    state = checkpoint.load(out / CHECKPOINT)
+def _saved(run: Run, out: Path, shelf: checkpoint.Shelf) -> dict[str, Any] | None:
+    """The newest checkpoint; None when the run in ``out`` ended before it had one."""
+    if not shelf.files():
+        if not (out / SETTINGS).is_file():
+            raise CheckpointError(f"no checkpoint in {shelf.folder}, and no run in {out}")
+        state: dict[str, Any] = {"settings": json.loads((out / SETTINGS).read_text())}
+    else:
+        state = shelf.newest()
     now = scalars(run)
-    may_change = {"out", "steps", "workers", "threads", "checkpoint_every", "browser_every"}
-    other = [k for k, v in state["settings"].items() if k not in may_change and now.get(k) != v]
+    other = [k for k, v in state["settings"].items() if k not in MAY_CHANGE and now.get(k) != v]
     if other:
         raise CheckpointError(
             f"{out} was trained with other settings: "
             + ", ".join(f"{k} {state['settings'][k]} there, {now.get(k)} here" for k in other)
         )
-    return state
+    return state if "step" in state else None

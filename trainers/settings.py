@@ -15,6 +15,7 @@ class Run:
     """Everything that a training run depends on. The command line changes the scalars, never the recipe."""
 
     recipe: Recipe
+    name: str = field(default="", metadata={"option": False})  # the recipe's, by which a resume finds it
     env: str = field(default="turngym/WebSuite-v0", metadata=doc("environment id, or module:id"))
     levels: tuple[int, ...] = field(default=(), metadata=doc("levels to learn on by RL; none: all"))
     engine: str = field(default="", metadata=doc("parser or browser, for worlds that have engines"))
@@ -36,9 +37,17 @@ class Run:
     lr: float = field(default=6e-4, metadata=doc("learning rate of the updates"))
     temperature: float = field(default=1.0, metadata=doc("of sampling in training"))
     max_lag: int = field(default=0, metadata=doc("updates that a sampled token may be old; 0: synchronous"))
+    soft: bool = field(default=False, metadata=doc("never wait for slow episodes: max_lag is then no bound"))
+    refill: int = field(default=0, metadata=doc("times a failed episode is played again; 0: its group shrinks"))
+    action_seconds: float = field(default=0.0, metadata=doc("deadline of an action; 0: none"))
+    step_seconds: float = field(default=0.0, metadata=doc("deadline of a world's step; each world gets a process"))
+    episode_seconds: float = field(default=0.0, metadata=doc("deadline of an episode; each world gets a process"))
+    stall_seconds: float = field(default=60.0, metadata=doc("waiting after which the watchdog says what is stuck"))
     max_failures: float = field(default=0.25, metadata=doc("share of failed episodes that stops the run"))
     workers: int = field(default=2, metadata=doc("rollout processes"))
     threads: int = field(default=2, metadata=doc("torch threads of the learner"))
+    world_threads: int = field(default=0, metadata=doc("threads of worlds in a process; 0: 1, with browsers 4"))
+    keep: int = field(default=2, metadata=doc("checkpoints kept"))
     checkpoint_every: int = field(default=10, metadata=doc("updates between checkpoints"))
     browser_every: int = field(default=10, metadata=doc("updates between groups also played in Chromium; 0: never"))
 
@@ -51,15 +60,38 @@ def scalars(run: Run) -> dict[str, Any]:
 
 def check(run: Run) -> None:
     """Raises UsageError for numbers out of range and for a device that is not there."""
-    least = {"steps": 0, "groups": 1, "size": 2, "workers": 1, "threads": 1, "checkpoint_every": 1, "validation": 1}
+    least = {
+        "steps": 0,
+        "groups": 1,
+        "size": 2,
+        "workers": 1,
+        "threads": 1,
+        "checkpoint_every": 1,
+        "validation": 1,
+        "keep": 1,
+    }
     for name, low in least.items():
         if getattr(run, name) < low:
             raise UsageError(f"{name} must be at least {low}, not {getattr(run, name)}")
-    for name in ("demonstrations", "clone_epochs", "rehearsal", "browser_every", "max_lag", "max_turns"):
+    for name in (
+        "demonstrations",
+        "clone_epochs",
+        "rehearsal",
+        "browser_every",
+        "max_lag",
+        "max_turns",
+        "refill",
+        "action_seconds",
+        "step_seconds",
+        "episode_seconds",
+        "world_threads",
+    ):
         if getattr(run, name) < 0:
             raise UsageError(f"{name} cannot be negative")
     if run.seed < 0:
         raise UsageError(f"seed must be at least 0, not {run.seed}")
+    if not run.stall_seconds > 0:
+        raise UsageError(f"stall_seconds must be above 0, not {run.stall_seconds}")
     if not (run.temperature > 0 and run.lr > 0 and run.clone_lr > 0 and 0 <= run.max_failures < 1):
         raise UsageError("temperature, lr and clone_lr must be above 0, max_failures a share below 1")
     available(run.device)

@@ -28,10 +28,19 @@ class Tally:
             self.add("loss", value)
 
     @torch.no_grad()
-    def measure(self, output: Output, batch: Batch) -> None:
-        """Entropy and KL over sampled tokens; beside them the entropy over all written tokens."""
+    def measure(self, output: Output, batch: Batch, version: int) -> None:
+        """Entropy, KL and importance weights over sampled tokens; beside them the entropy over all written tokens.
+
+        Where the sampler's weights are the present ``version``, a difference of log-probs is not lag but mismatch.
+        """
         sampled = batch.written((POLICY,))
         gap = (output.logp - batch.behaviour)[sampled]
+        present = gap[(batch.versions == version)[sampled]]
+        weight = gap.double().exp()
+        self.add("weight", weight.sum())
+        self.add("squared_weight", weight.square().sum())
+        self.add("present", torch.tensor(len(present)))
+        self.add("mismatch", (present.exp() - 1 - present).sum())
         self.add("tokens", batch.loss_mask.sum())
         self.add("entropy", output.entropy.sum())
         self.add("sampled", sampled.sum())
@@ -49,7 +58,9 @@ class Tally:
     def read(self) -> dict[str, float]:
         """Losses and gradient norm a step; entropy, KL and clip fraction a token; tokens and rows in all.
 
-        The entropy is that of sampled tokens, or of demonstrations where nothing was sampled.
+        The entropy is that of sampled tokens, or of demonstrations where nothing was sampled. ``mismatch_kl`` is the
+        k3 KL between sampler and trainer over tokens of the present version; ``effective_sample_size`` is Kish's,
+        (sum w)^2 / (n sum w^2) of the token weights w = pi / mu, 1 where all are equal.
         """
         sums = {name: float(value) for name, value in self.sums.items()}
         steps = max(self.steps, 1)
@@ -59,11 +70,18 @@ class Tally:
             "grad_norm": sums.get("grad_norm", 0.0) / steps,
             "entropy": sums.get(kind[0], 0.0) / max(sums.get(kind[1], 0.0), 1.0),
             "kl": sums.get("kl", 0.0) / max(sums.get("sampled", 0.0), 1.0),
+            "mismatch_kl": sums.get("mismatch", 0.0) / max(sums.get("present", 0.0), 1.0),
+            "effective_sample_size": _effective(sums),
             "clip_fraction": sums.get("clipped", 0.0) / max(sums.get("credited", 0.0), 1.0),
             "tokens": sums.get("tokens", 0.0),
             "rows": sums.get("rows", 0.0),
             "steps": float(self.steps),
         }
+
+
+def _effective(sums: Mapping[str, float]) -> float:
+    weights = sums.get("sampled", 0.0) * sums.get("squared_weight", 0.0)
+    return sums["weight"] ** 2 / weights if weights else 1.0
 
 
 def lag(batch: Batch, version: int) -> dict[str, float]:

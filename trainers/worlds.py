@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 from ..envs import Env, UsageError
+from ..wrappers import Recorded
 from .habits import Habits
 
 BROWSERS = ("browser", "remote")  # engines that are slow and few
@@ -69,6 +70,12 @@ def make(env: str, made_with: Options) -> Env:
     spec(env)
     world: Env = gym.make(env.rpartition(":")[2], disable_env_checker=True, **dict(made_with))
     return world
+
+
+def recorded(env: str, made_with: Options, record: bool) -> Env:
+    """The world, with screenshots in its info if ``record``; a plain function, so that other processes can call it."""
+    world = make(env, made_with)
+    return Recorded(world) if record else world
 
 
 def templates(world: Env) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from .m_grpo import m_grpo
 
 def webagent_r1() -> Run:
     """The main job; figures of the paper's own run (lr 1e-6, G = 4, clip norm 0.01) suit models of billions [P]."""
-    return Run(recipe=m_grpo(low=0.2, high=0.28, clone=0.2))
+    return Run(name="webagent_r1", recipe=m_grpo(low=0.2, high=0.28, clone=0.2))
 
 
 def webagent_r1_zero() -> Run:
     """WebAgent-R1-Zero: RL alone, without the warm-up and without its cloning term."""
-    return replace(webagent_r1(), out="runs/webagent_r1_zero", demonstrations=0)
+    return replace(webagent_r1(), name="webagent_r1_zero", out="runs/webagent_r1_zero", demonstrations=0)
 
 
 def webagent_r1_cot() -> Run:
@@ -23,4 +23,4 @@ def webagent_r1_cot() -> Run:
     no loss by default [P]. The paper's thoughts are long ones of a reasoning model; ours name the part of the goal
     that the action serves [D].
     """
-    return replace(webagent_r1(), out="runs/webagent_r1_cot", prompt="thinking")
+    return replace(webagent_r1(), name="webagent_r1_cot", out="runs/webagent_r1_cot", prompt="thinking")
