@@ -4,13 +4,14 @@ import errno
 import os
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from turngym.envs import CheckpointError, UsageError
-from turngym.trainers import checkpoint
+from turngym.trainers import checkpoint, files
 
 
 def only(folder: Path) -> list[str]:
@@ -128,3 +129,85 @@ def test_what_could_not_be_loaded_is_not_written(tmp_path, value, where) -> None
     with pytest.raises(UsageError, match=where):
         checkpoint.save(tmp_path / "x", part=value)
     assert only(tmp_path) == []
+
+
+MOMENTS = ("half written", "written", "synced", "before the rename", "renamed", "before the old one goes")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_process_that_is_killed_while_it_saves_leaves_the_old_or_the_new(tmp_path: Path, moment: str) -> None:
+    shelf = checkpoint.Shelf(tmp_path, keep=2)
+    for step in (1, 2):
+        shelf.save(step, step=step, x=torch.arange(1000))
+    child = os.fork()
+    if not child:
+        try:
+            _die(moment)
+            checkpoint.Shelf(tmp_path, keep=2).save(3, step=3, x=torch.arange(1000))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    found = shelf.newest()
+    assert found["step"] == (3 if moment in ("renamed", "before the old one goes") else 2)
+    assert torch.equal(found["x"], torch.arange(1000))
+    assert not list(shelf.folder.glob(".*"))
+    shelf.save(3, step=3, x=torch.arange(1000))
+    assert [file.name for file in shelf.files()] == ["000002.pt", "000003.pt"]
+
+
+def _die(moment: str) -> None:
+    """Exit 9 at the moment; in a child, which nothing is undone in."""
+    opened, synced, renamed = open, os.fsync, os.replace
+
+    class Half:
+        def __init__(self, *arguments: Any) -> None:
+            self.file = opened(*arguments)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def write(self, data: bytes) -> None:
+            self.file.write(data[: len(data) // 2])
+            self.file.flush()
+            os._exit(9)
+
+    def fsync(handle: int) -> None:
+        if moment == "written":
+            os._exit(9)
+        synced(handle)
+        if moment == "synced":
+            os._exit(9)
+
+    def replace(*places: Any) -> None:
+        if moment == "before the rename":
+            os._exit(9)
+        renamed(*places)
+        if moment == "renamed":
+            os._exit(9)
+
+    if moment == "half written":
+        vars(files)["open"] = Half
+    os.fsync, os.replace = fsync, replace  # type: ignore[assignment]
+    if moment == "before the old one goes":
+        Path.unlink = lambda *_, **__: os._exit(9)  # type: ignore[method-assign, assignment]
+
+
+def test_a_torn_file_is_passed_over_for_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a disk leaves it that lost what it said it had written."""
+    shelf = checkpoint.Shelf(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        shelf.save(step, step=step)
+    newest, older = shelf.files()[-1], shelf.files()[-2]
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert shelf.newest()["step"] == 2
+    assert "taking the one before" in caplog.text
+    older.write_bytes(b"")
+    assert shelf.newest()["step"] == 1
+    shelf.files()[0].write_bytes(b"x")
+    with pytest.raises(CheckpointError):
+        shelf.newest()
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        checkpoint.Shelf(tmp_path / "none").newest()

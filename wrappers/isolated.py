@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -32,6 +33,7 @@ class Isolated(gym.Env[Messages, str]):
             [sys.executable, "-c", _CHILD, str(fd)], pass_fds=(fd,), stdin=subprocess.DEVNULL
         )
         theirs.close()
+        self._pipe.send(sys.path)  # where ``make`` may be found
         self._pipe.send(make)
         try:
             self.observation_space, self.action_space, self.metadata = self._answer()
@@ -62,11 +64,11 @@ class Isolated(gym.Env[Messages, str]):
         self._process.kill()
 
     def close(self) -> None:
-        """Let the world close itself; a process that does not end in five seconds is killed."""
-        try:
+        """Let the world close itself; a process that has not ended in five seconds is killed. May be called twice."""
+        if self._pipe.closed:
+            return
+        with suppress(OSError):  # it may have gone already
             self._pipe.send(None)
-        except OSError:
-            pass  # it has gone already
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -103,6 +105,7 @@ def serve(fd: int) -> None:
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     with Connection(fd) as pipe:
         try:
+            sys.path[:] = pipe.recv()
             world = pipe.recv()()
             pipe.send((True, (world.observation_space, world.action_space, world.metadata)))
         except Exception as error:  # whatever a world raises belongs to its caller

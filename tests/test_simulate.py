@@ -1,0 +1,121 @@
+"""The loop's rules under virtual time: admission, lag, slow tasks, failures, deadlines (rules 3 and 7)."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turngym.envs import TurngymError
+from turngym.trainers.episodes import stored
+from turngym.trainers.recipes import webagent_r1
+from turngym.trainers.rollout import Limits, Spec
+from turngym.trainers.settings import Run
+from turngym.trainers.simulate import Law, Players, Simulated, VirtualLoop, World, lags, simulate
+
+LAWS: dict[str, Law] = {
+    "constant": lambda rng: 1.0,
+    "uniform": lambda rng: float(rng.random()),
+    "log-normal": lambda rng: float(rng.lognormal(np.log(0.2), 1.4)),
+    "rare stall": lambda rng: 60.0 if rng.random() < 0.02 else 0.1,
+    "none": lambda rng: 0.0,
+}
+
+
+def run(**changes: Any) -> Run:
+    return replace(webagent_r1(), **({"steps": 12, "groups": 4, "size": 3} | changes))
+
+
+def again(seed: int, tmp: Path, law: str, name: str = "a", **changes: Any) -> Simulated:
+    return simulate(run(seed=seed, **changes), World(LAWS[law]), tmp / name)
+
+
+@settings(max_examples=25)
+@given(law=st.sampled_from(sorted(LAWS)), max_lag=st.integers(0, 5), groups=st.integers(1, 6), seed=st.integers(0, 99))
+def test_no_token_is_older_than_the_bound_and_every_group_trains_once(
+    tmp_path_factory: pytest.TempPathFactory, law: str, max_lag: int, groups: int, seed: int
+) -> None:
+    done = again(seed, tmp_path_factory.mktemp("run"), law, max_lag=max_lag, groups=groups)
+    assert max(done.lags) <= max_lag
+    assert [len(batch) for batch in done.batches] == [groups] * 12
+    trained = [g.spec.group for batch in done.batches for g in batch]
+    assert len(set(trained)) == len(trained)
+    # nothing is discarded: what is left at the end are the youngest
+    assert set(trained) >= set(range(12 * groups - groups * max_lag))
+
+
+@pytest.mark.parametrize("law", sorted(LAWS))
+def test_without_lag_a_run_is_synchronous_and_latencies_change_nothing(tmp_path: Path, law: str) -> None:
+    done, other = again(0, tmp_path, law, "a"), again(0, tmp_path, "uniform", "b")
+    assert set(done.lags) == {0}
+    for batch, same in zip(done.batches, other.batches, strict=True):
+        assert batch == same
+
+
+def test_slow_tasks_train_like_fast_ones(tmp_path: Path) -> None:
+    """In a world where slow episodes pay more, the mean reward of what trains is that of what was admitted."""
+    world = World(LAWS["rare stall"], pay=lambda seconds: float(seconds > 10))
+    whole = simulate(run(max_lag=3, steps=60), world, tmp_path / "bounded")
+    loose = simulate(run(max_lag=3, steps=60, soft=True), world, tmp_path / "soft")
+    assert sorted(g.spec.group for b in whole.batches for g in b) == [*range(240)]
+
+    rates = [float(np.mean([t.reward for g in batch for t in g.trajectories])) for batch in whole.batches]
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.05)  # 1 - 0.98 ** 5
+    assert delay(whole) < 1 and delay(loose) > 2  # without waiting, slow episodes come updates later than fast ones
+    assert max(loose.lags) > 3 >= max(whole.lags)
+
+
+def delay(done: Simulated) -> float:
+    """Updates by which an episode that paid trains later than its group's number says."""
+    late = [v - g.spec.group // 4 for v, b in enumerate(done.batches) for g in b for t in g.trajectories if t.reward]
+    return float(np.mean(late))
+
+
+def test_a_bound_on_lag_buys_time(tmp_path: Path) -> None:
+    seconds = [again(0, tmp_path, "log-normal", str(lag), max_lag=lag, steps=20).seconds for lag in (0, 1, 4)]
+    assert seconds[0] > 1.3 * seconds[1] > 1.3 * seconds[2]
+
+
+def test_episodes_go_on_under_new_weights_and_say_so(tmp_path: Path) -> None:
+    done = again(0, tmp_path, "log-normal", max_lag=2, steps=20)
+    mixed = [t for b in done.batches for g in b for t in g.trajectories if len(versions(t)) > 1]
+    assert mixed
+    for t in mixed:
+        assert versions(t) == sorted(versions(t))
+
+
+def versions(trajectory: Any) -> list[int]:
+    return list(dict.fromkeys(v for turn in trajectory.turns for c in turn.action.calls for v in c.sample.versions))
+
+
+def test_what_was_learned_from_is_on_disk(tmp_path: Path) -> None:
+    done = again(0, tmp_path, "uniform", max_lag=1)
+    assert [tuple(groups) for _, groups in stored(tmp_path / "a")] == [*done.batches]
+    assert lags(done.batches[0], 0) == [0] * len(lags(done.batches[0], 0)) != []
+
+
+def test_a_deadline_is_an_outcome_and_no_reward() -> None:
+    players = Players(World(LAWS["rare stall"], turns=50), limits=Limits(step=5.0))
+    players.submit([Spec(0, "t", 0, 20)])
+    (group,) = players.collect(1)
+    outcomes = {t.outcome for t in group.trajectories}
+    assert outcomes == {"timeout", "terminated"}
+    assert all(t.scored == (t.outcome == "terminated") for t in group.trajectories)
+    assert players.now < 50 * (0.1 + 0.04) + 6
+    players.close()
+
+
+def test_an_episode_that_waits_for_ever_is_a_stuck_simulation() -> None:
+    async def for_ever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    loop = VirtualLoop()
+    with pytest.raises(TurngymError, match="stuck"):
+        loop.run_until_complete(for_ever())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.close()
