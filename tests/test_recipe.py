@@ -91,8 +91,8 @@ def shown(count: int, prompt: str) -> list[Trajectory]:
 def test_the_variants_differ_from_the_main_job_in_what_they_are_named_for() -> None:
     main = scalars(webagent_r1())
     for run, changed in (
-        (webagent_r1_zero(), {"out": "runs/webagent_r1_zero", "demonstrations": 0}),
-        (webagent_r1_cot(), {"out": "runs/webagent_r1_cot", "prompt": "thinking"}),
+        (webagent_r1_zero(), {"name": "webagent_r1_zero", "out": "runs/webagent_r1_zero", "demonstrations": 0}),
+        (webagent_r1_cot(), {"name": "webagent_r1_cot", "out": "runs/webagent_r1_cot", "prompt": "thinking"}),
     ):
         assert scalars(run) == main | changed and run.recipe == webagent_r1().recipe
     assert len({make().out for make in RUNS.values()}) == len(RUNS) == 3

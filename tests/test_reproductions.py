@@ -12,10 +12,9 @@ from turngym.trainers import reproductions as module
 from turngym.trainers.demo import Demo, plan
 from turngym.trainers.evaluate import Evaluation
 from turngym.trainers.parts import Parts
-from turngym.trainers.recipes import RUNS
 from turngym.trainers.report import Report, Score, limits, report
 from turngym.trainers.reproduce import Claim, Reproduction, show
-from turngym.trainers.reproductions import LIMITS, PAPERS, STEPS, webagent_r1
+from turngym.trainers.reproductions import LIMITS, PAPERS, STEPS, VARIANTS, webagent_r1
 from turngym.trainers.run import WARMUP
 from turngym.trainers.settings import Run
 
@@ -133,10 +132,10 @@ def test_every_claim_but_the_contexts_can_fail() -> None:
 
 def test_what_is_trained_and_what_is_measured(quick: Lab, tmp_path: Path) -> None:
     quick.claims(tmp_path, seed=4)
-    for name, make in RUNS.items():
+    for name, make in VARIANTS.items():
         as_demo = replace(make(), seed=4, levels=(1, 2, 3), steps=STEPS, out=str(tmp_path / name))
         assert quick.trained[f"{name}, train"] == as_demo and as_demo.levels == plan(Demo()).levels
-    assert len(quick.trained) == len(RUNS)
+    assert len(quick.trained) == len(VARIANTS)
     assert set(quick.asked) == set(PAPER)
     for name, asked in quick.asked.items():
         assert (asked.engine, asked.episodes, asked.seed, asked.split, asked.levels) == ("parser", 200, 4, "test", ())

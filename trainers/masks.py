@@ -66,13 +66,36 @@ def geometric(log_ratio: Tensor, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """min(pi_prox / mu, cap) a token: truncated importance sampling."""
+    """min(pi_prox / mu, cap): truncated importance sampling.
+
+    With ``unit`` ``sequence`` and no cap it is exact: the expected gradient over episodes that other weights wrote, or
+    several in turn, is the on-policy one. A token's own ratio leaves out how the context came about; it has less
+    variance.
+    """
 
     cap: float = 2.0
+    unit: Unit = token
 
     def __post_init__(self) -> None:
         if not self.cap > 0:
             raise UsageError(f"{self}: the cap must be above 0")
 
     def __call__(self, log_ratio: Tensor, batch: Batch) -> Tensor:
-        return log_ratio.exp().clamp(max=self.cap)
+        return self.unit(log_ratio, batch).exp().clamp(max=self.cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """pi_prox / mu where it lies in [low, high], else 0: masked importance sampling."""
+
+    low: float = 0.5
+    high: float = 2.0
+    unit: Unit = token
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high:
+            raise UsageError(f"{self}: needs 0 <= low < high")
+
+    def __call__(self, log_ratio: Tensor, batch: Batch) -> Tensor:
+        ratio = self.unit(log_ratio, batch).exp()
+        return torch.where((ratio >= self.low) & (ratio <= self.high), ratio, 0.0)

@@ -12,7 +12,8 @@ from .demonstrations import demonstrate
 from .evaluate import Evaluation
 from .models import load
 from .parts import Parts
-from .recipes import RUNS
+from .recipes import webagent_r1 as r1_run
+from .recipes import webagent_r1_cot, webagent_r1_zero
 from .report import Report
 from .reproduce import Claim, Paper, Reproduction, above, gains, percent
 from .run import WARMUP
@@ -20,6 +21,7 @@ from .settings import Run
 from .statistics import Rate
 
 LIMITS = (5, 10, 15, 20, 30)  # turns
+VARIANTS = {"webagent_r1": r1_run, "webagent_r1_zero": webagent_r1_zero, "webagent_r1_cot": webagent_r1_cot}
 STEPS = 40  # of RL in each run: enough for the order of effects, so that all of it takes a quarter of an hour
 
 
@@ -42,7 +44,7 @@ def webagent_r1(settings: Reproduction) -> list[Claim]:
     out = Path(settings.out or "runs/reproduce/webagent_r1")
     runs = {
         name: replace(run(), seed=settings.seed, levels=TRAINED, steps=STEPS, out=str(out / name))
-        for name, run in RUNS.items()
+        for name, run in VARIANTS.items()
     }
     parts = Parts(out / "parts")
     parts.claim(*runs.values())

@@ -37,6 +37,7 @@ class Run:
     lr: float = field(default=6e-4, metadata=doc("learning rate of the updates"))
     temperature: float = field(default=1.0, metadata=doc("of sampling in training"))
     max_lag: int = field(default=0, metadata=doc("updates that a sampled token may be old; 0: synchronous"))
+    exact: bool = field(default=True, metadata=doc("at max_lag 0: the same bits always; episodes wait for each other"))
     soft: bool = field(default=False, metadata=doc("never wait for slow episodes: max_lag is then no bound"))
     refill: int = field(default=0, metadata=doc("times a failed episode is played again; 0: its group shrinks"))
     action_seconds: float = field(default=0.0, metadata=doc("deadline of an action; 0: none"))
@@ -46,6 +47,7 @@ class Run:
     max_failures: float = field(default=0.25, metadata=doc("share of failed episodes that stops the run"))
     workers: int = field(default=2, metadata=doc("rollout processes"))
     threads: int = field(default=2, metadata=doc("torch threads of the learner"))
+    slots: int = field(default=0, metadata=doc("episodes at once in a process; 0: all, with browsers 8"))
     world_threads: int = field(default=0, metadata=doc("threads of worlds in a process; 0: 1, with browsers 4"))
     keep: int = field(default=2, metadata=doc("checkpoints kept"))
     checkpoint_every: int = field(default=10, metadata=doc("updates between checkpoints"))
@@ -85,6 +87,7 @@ def check(run: Run) -> None:
         "step_seconds",
         "episode_seconds",
         "world_threads",
+        "slots",
     ):
         if getattr(run, name) < 0:
             raise UsageError(f"{name} cannot be negative")

@@ -68,7 +68,7 @@ class Surrogate(Term):
 
     @property
     def scope(self) -> Scope:
-        return "token" if self.unit is token else "trajectory"
+        return "token" if {self.unit, getattr(self.correction, "unit", token)} == {token} else "trajectory"
 
     @property
     def reads(self) -> tuple[str, ...]:

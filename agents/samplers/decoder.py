@@ -14,6 +14,7 @@ from ..core import Finish, Request, Sample
 from .draw import draw, numbers
 from .slots import SlotCache, check, masks
 
+ALIKE = 0.5  # a shorter row is cheaper read in a pass of its own
 _Ids = np.ndarray[Any, np.dtype[np.int64]]
 CHUNK = {"cpu": 1024}  # padded tokens of one pass over prompts: short ones waste little, a GPU wants long ones
 
@@ -187,7 +188,8 @@ class Decoder:
             if not rows:
                 return
             count = min(int(left[rows[0]]), chunk)
-            self._pass(sorted(rows[: max(1, chunk // count)]), count, 1)
+            alike = [s for s in rows if left[s] >= ALIKE * count][: max(1, chunk // count)]
+            self._pass(sorted(alike), count, 1)
 
     def _pass(self, rows: list[int], count: int, before: int) -> Tensor:
         """Read up to ``count`` tokens of each row, to ``before`` its end; logits [R, V] after the last of them."""

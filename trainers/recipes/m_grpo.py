@@ -2,7 +2,7 @@
 
 from ..credit import GroupNorm
 from ..estimator import Recipe, Update
-from ..masks import Clip
+from ..masks import Clip, Correction
 from ..reductions import turn_mean
 from ..terms import KL, Clone, Surrogate, Term
 
@@ -17,6 +17,7 @@ def m_grpo(
     minibatches: int = 1,
     grad_clip: float = 1.0,
     decay: float = 0.5,
+    correction: Correction | None = None,
 ) -> Recipe:
     """L = -1/G sum_i 1/|tau_i| sum_j 1/|a_ij| sum_t min(r A_i, clip(r, 1 - low, 1 + high) A_i) - kl KL.
 
@@ -24,9 +25,10 @@ def m_grpo(
     unbiased std. The paper's clip is symmetric [S]; ``high`` above ``low`` is DAPO's (arXiv 2503.14476).
     ``kl`` weighs a k3 term to the policy named "start", for which the learner needs a model. ``clone`` weighs
     a negative log-likelihood, the mean over demonstration tokens, which keeps the warm-up's behaviour alive;
-    it is ours, not the paper's [D]. A weight of 0 leaves its term out.
+    it is ours, not the paper's [D]. A weight of 0 leaves its term out. ``correction`` is for episodes that older
+    weights wrote: with one, the ratio r is to the policy at the start of the update (decoupled PPO, arXiv 2110.00641).
     """
-    terms: list[Term] = [Surrogate(mask=Clip(low, high), reduction=turn_mean)]
+    terms: list[Term] = [Surrogate(mask=Clip(low, high), reduction=turn_mean, correction=correction)]
     if kl:
         terms.append(KL(reference="start", reduction=turn_mean, scale=kl))
     if clone:

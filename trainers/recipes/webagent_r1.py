@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ..masks import Truncate
 from ..settings import Run
 from .m_grpo import m_grpo
 
@@ -24,3 +25,12 @@ def webagent_r1_cot() -> Run:
     that the action serves [D].
     """
     return replace(webagent_r1(), name="webagent_r1_cot", out="runs/webagent_r1_cot", prompt="thinking")
+
+
+def webagent_r1_async() -> Run:
+    """The main job for worlds that wait: updates learn from episodes that weights of up to four updates ago began.
+
+    Truncated importance sampling to the policy at the start of each update makes up for it [D].
+    """
+    run = replace(webagent_r1(), name="webagent_r1_async", out="runs/webagent_r1_async", max_lag=4)
+    return replace(run, recipe=m_grpo(low=0.2, high=0.28, clone=0.2, correction=Truncate(2.0)))
