@@ -17,7 +17,7 @@ from turngym.trainers.rollout import Group, Limits, Spec
 WORLD = '''
 import os, signal, time
 import gymnasium as gym
-from turngym.envs import Chat, EnvError, Reply, UsageError, user
+from turngym.envs import Chat, EnvError, JudgeError, Reply, UsageError, user
 
 class World(gym.Env):
     """Two turns; its task says what goes wrong in the second."""
@@ -48,6 +48,8 @@ class World(gym.Env):
                 raise ValueError("broken")
             if self.task == "drop":
                 raise ConnectionResetError("dropped")
+            if self.task == "judge":
+                raise JudgeError("no verdict")
             if self.task == "usage":
                 raise UsageError("the user's own mistake")
             if self.task == "once":
@@ -95,8 +97,9 @@ def outcomes(group: Group) -> list[str]:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_failures_of_a_world_are_outcomes_of_their_episode(together: bool) -> None:
-    played = play(replace(SETTING, together=together), "raise", "drop", "fine")
+    played = play(replace(SETTING, together=together), "raise", "drop", "judge", "fine")
     assert outcomes(played["raise"]) == outcomes(played["drop"]) == ["env_error"] * 2
+    assert outcomes(played["judge"]) == ["judge_error"] * 2
     assert outcomes(played["fine"]) == ["terminated"] * 2
     assert [len(t.turns) for t in played["raise"].trajectories] == [1, 1]
     assert [t.reward for t in played["fine"].trajectories] == [1.0, 1.0]

@@ -30,11 +30,13 @@ from turngym.trainers.run import train
 from turngym.trainers.settings import Run
 
 WORLD = '''
+import random
+import time
 import gymnasium as gym
 from turngym.envs import Chat, Reply, user
 
 class Even(gym.Env):
-    """Pays for actions of an even number of characters, over two turns."""
+    """Pays for actions of an even number of characters, over two turns; a step takes what it takes."""
 
     def __init__(self):
         self.observation_space, self.action_space = Chat(), Reply(["a"])
@@ -45,6 +47,7 @@ class Even(gym.Env):
         return user(f"price {int(self.np_random.integers(9))}"), {}
 
     def step(self, action):
+        time.sleep(random.SystemRandom().random() * 0.01)
         self.left -= 1
         return user("more"), float(len(action) % 2 == 0), self.left == 0, False, {}
 
@@ -87,7 +90,7 @@ def settings(place: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return {
         "env": "twice_world:Twice-v0", "model": str(place / "model"), "out": str(out), "demonstrations": 4,
         "rehearsal": 2, "clone_epochs": 1, "validation": 2, "steps": 5, "groups": 3, "size": 4, "workers": 1,
-        "threads": 1,
+        "world_threads": 3, "threads": 1,
         "checkpoint_every": 2, "lr": 1e-3,
     } | changes  # fmt: skip
 
