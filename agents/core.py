@@ -4,12 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..envs import Image, Messages
+from ..envs import AgentError, Image, Messages
 
 if TYPE_CHECKING:
     from torch import Tensor  # worlds in processes of their own do without torch
 
 Finish = Literal["stop", "length", "cancelled"]
+
+
+class ContextFull(AgentError):
+    """What the agent remembers is longer than its model can read: its own doing, so its episode is truncated."""
 
 
 @dataclass(frozen=True, slots=True)

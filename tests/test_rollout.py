@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from turngym.agents import Action, Turn
+from turngym.agents import Action, ContextFull, Turn
 from turngym.envs import AgentError, Chat, Deadline, EnvError, JudgeError, Messages, Reply, UsageError, user
-from turngym.trainers.rollout import Pinned, Spec, rollout
+from turngym.trainers.rollout import Limits, Pinned, Spec, rollout, within
 
 
 class Count(gym.Env[Messages, str]):
@@ -123,3 +123,42 @@ def test_a_discarded_world_is_closed_and_made_anew() -> None:
 
     asyncio.run(main())
     assert len(made) == 2 and made[0].closed
+
+
+def test_a_full_context_is_truncated_and_scored() -> None:
+    async def forgetful(history: Sequence[Turn], observation: Messages) -> Action:
+        if len(history) == 2:
+            raise ContextFull("too long")
+        return Action("on")
+
+    played = play(Count(), forgetful)
+    assert (played.outcome, played.scored, played.reward, len(played.turns)) == ("truncated", True, 1.0, 2)
+
+
+def test_a_late_action_is_a_timeout_and_what_waits_is_told() -> None:
+    async def slow(history: Sequence[Turn], observation: Messages) -> Action:
+        await asyncio.sleep(60 if history else 0)
+        return Action("on")
+
+    async def main() -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            world = Pinned(Count, thread)
+            try:
+                limits = Limits(action=0.05)
+                return await rollout(world, slow, Spec(7, "", 1), 2, limits=limits, attempt=1, doing=phases.append)
+            finally:
+                await world.close()
+
+    phases: list[str] = []
+    played = asyncio.run(main())
+    assert (played.outcome, played.attempt, played.id, len(played.turns)) == ("timeout", 1, "train.7.2.1", 1)
+    assert phases == ["the world's reset", "the agent's action", "the world's step", "the agent's action"]
+
+
+def test_a_time_out_of_the_bodys_own_is_no_deadline() -> None:
+    async def main() -> None:
+        async with within(60.0, "this"):
+            raise TimeoutError("a connection's")
+
+    with pytest.raises(TimeoutError, match="a connection's"):
+        asyncio.run(main())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from turngym.agents import Request, Sample
+from turngym.agents import ContextFull, Request, Sample
 from turngym.agents.samplers import TorchSampler
 from turngym.agents.samplers.decoder import Job
 from turngym.agents.tiny import model as shape
@@ -173,7 +173,7 @@ def test_a_context_beyond_the_models_is_the_agents_failure(sampler: Recording) -
         good, bad = await asyncio.gather(
             sampler(requests(1)[0]), sampler(Request((5,) * 2047, max_tokens=2)), return_exceptions=True
         )
-        assert isinstance(good, Sample) and isinstance(bad, AgentError)
+        assert isinstance(good, Sample) and isinstance(bad, ContextFull)
 
     asyncio.run(main())
 

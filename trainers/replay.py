@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..envs import CheckpointError
+from .checkpoint import Shelf
 from .curriculum import Spread
 from .episodes import demonstrations, stored
 from .files import write_text
@@ -23,8 +24,8 @@ def replay(run: Run, source: Path | str) -> Trained:
     """Train ``run`` on the episodes stored in ``source``, from the weights after that run's warm-up, into ``run.out``.
 
     With the settings of that run, on the same machine and with as many threads, the weights are that run's; with
-    another recipe or learning rate it is the same data learned from otherwise. Raises CheckpointError where episodes
-    or the weights after the warm-up are missing.
+    another recipe or learning rate it is the same data learned from otherwise. Raises CheckpointError where episodes,
+    checkpoints or the weights after the warm-up are missing.
     """
     check(run)
     source, out = Path(source), Path(run.out)
@@ -33,7 +34,7 @@ def replay(run: Run, source: Path | str) -> Trained:
     torch.set_num_threads(run.threads)
     model, tokenizer = load(str(source / WARMUP), run.device)
     demos, updates = demonstrations(source), list(stored(source))
-    names = sorted({group.spec.task for _, groups in updates for group in groups})
+    names = [*Shelf(source).newest()["study"]["curriculum"]["success"]]
     study = Study(run, learner(replace(run, out=str(source)), model, demos), Spread(names, run.seed), demos)
     success, seconds = 0.0, 0.0
     with Log(out) as log, Progress(len(updates)) as progress:

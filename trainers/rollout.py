@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from ..agents import Agent, Turn
+from ..agents import Agent, ContextFull, Turn
 from ..envs import Deadline, Env, Failure, Messages, UsageError
 from ..wrappers import Isolated
 
@@ -214,8 +214,12 @@ async def _play(
     while True:
         played.failing = "agent_error"
         doing("the agent's action")
-        async with within(limits.action, "the agent's action"):
-            action = await agent(played.turns, played.observation)
+        try:
+            async with within(limits.action, "the agent's action"):
+                action = await agent(played.turns, played.observation)
+        except ContextFull:
+            played.outcome = "truncated"  # a limit that the agent reached by itself: scored like one of turns
+            return
         played.failing = "env_error"
         doing("the world's step")
         async with within(limits.step, "the world's step"):

@@ -93,6 +93,8 @@ def check(run: Run) -> None:
             raise UsageError(f"{name} cannot be negative")
     if run.seed < 0:
         raise UsageError(f"seed must be at least 0, not {run.seed}")
+    if run.world_threads and (run.step_seconds or run.episode_seconds):
+        raise UsageError("a world with a deadline has a process and a thread of its own: leave out world_threads")
     if not run.stall_seconds > 0:
         raise UsageError(f"stall_seconds must be above 0, not {run.stall_seconds}")
     if not (run.temperature > 0 and run.lr > 0 and run.clone_lr > 0 and 0 <= run.max_failures < 1):

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...envs import AgentError
-from ..core import Finish, Request, Sample
+from ..core import ContextFull, Finish, Request, Sample
 from .draw import draw, numbers
 from .slots import SlotCache, check, masks
 
@@ -73,9 +72,9 @@ class Decoder:
             self.forget()  # whatever was played before, a version starts alike: a resumed run equals a whole one
 
     def put(self, request: Request) -> Job:
-        """Queue a request. Raises AgentError for a context that the model cannot hold."""
+        """Queue a request. Raises ContextFull for a context that the model cannot hold."""
         if len(request.ids) + request.max_tokens > self.limit:
-            raise AgentError(
+            raise ContextFull(
                 f"a context of {len(request.ids)} tokens and {request.max_tokens} to come is beyond the model's"
                 f" {self.limit}: use a memory that compresses, or fewer turns"
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...envs import AgentError, UsageError
-from ..core import Request, Sample
+from ..core import ContextFull, Request, Sample
 from .decoder import Decoder, Job
 
 _Answer = asyncio.Future[Sample]
@@ -53,7 +53,7 @@ class TorchSampler:
             self._wake()
 
     async def __call__(self, request: Request) -> Sample:
-        """Raises UsageError for what this sampler cannot do, AgentError for a context beyond the model's."""
+        """Raises UsageError for what this sampler cannot do, ContextFull for a context beyond the model's."""
         check(request)
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
@@ -129,7 +129,7 @@ class TorchSampler:
                 request, answer = starting[i]
                 try:
                     self._running.append((self.decoder.put(request), answer))
-                except AgentError as error:
+                except ContextFull as error:
                     answer.set_exception(error)
 
     def _steps(self) -> list[tuple[Job, Sample]]:
