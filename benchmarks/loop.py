@@ -35,6 +35,8 @@ class Waiting:
     waits: list[float] = field(default_factory=list)
     left: int = 0
 
+    async def start(self) -> None: ...
+
     async def reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]:
         self.left = self.turns
         return PAGE, {}

@@ -26,6 +26,8 @@ OUTSIDE = [sys.executable, "-c", "import sys; from turngym.trainers.cli import m
 class Run:
     out: str = "runs/grpo"
     steps: int = field(default=3, metadata={"help": "updates"})
+    lr: float = 0.1
+    levels: int = 0
     name: str = field(default="grpo", metadata={"option": False})
 
 
@@ -104,7 +106,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         ("train --resume old", ("train", Run("old", 5), True)),
         ("train --steps 9 --resume=old", ("train", Run("old", 9), True)),
         ("train --replay old/", ("replay", Run("old-replay", 5), "old/")),
-        ("train --replay old --out new --steps 2", ("replay", Run("new", 2), "old")),
+        ("train --replay old --out new --lr 2", ("replay", Run("new", 5, 2.0), "old")),
         ("eval --env turngym/WebShop-v0", ("evaluate", Evaluation("turngym/WebShop-v0"))),
         (
             "eval --env turngym/WebShop-v0 --agent gold --max-turns 5,10 --levels 2",
@@ -130,7 +132,13 @@ def test_a_command_calls_its_function(calls: Calls, words: str, call: tuple[Any,
 
 def test_a_dry_run_prints_the_run_and_does_nothing(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("train grpo --steps 7 --dry-run".split()) == 0
-    assert capsys.readouterr().out.splitlines() == ["out   = runs/grpo", "steps = 7", "name  = grpo"]
+    assert capsys.readouterr().out.splitlines() == [
+        "out    = runs/grpo",
+        "steps  = 7",
+        "lr     = 0.1",
+        "levels = 0",
+        "name   = grpo",
+    ]
     assert calls == [] and list(Path().iterdir()) == []
 
 
@@ -155,6 +163,8 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
         ("train grpo --resume gone", "there is no run in gone: it is no folder"),
         ("train --resume .", "there is no run in .: it has no readable run.json"),
         ("train --resume mine", "mine/run.json names no recipe of this command: turngym train RECIPE --resume mine"),
+        ("train --replay old --levels 2 --lr 3", "a replay learns from what is stored: --levels would change nothing"),
+        ("train webagent_r1 --resume strange", "strange/run.json is another version's: it has colour"),
         ("train grpo --resume mine --replay mine", "give --resume or --replay, not both"),
         (
             "train grpo --resume . --out here",
@@ -171,6 +181,10 @@ def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.Captur
 )
 def test_a_mistake_is_one_line(calls: Calls, capsys: pytest.CaptureFixture[str], words: str, line: str) -> None:
     Path("mine").mkdir()
+    Path("strange").mkdir()
+    Path("strange/run.json").write_text('{"colour": 1, "name": "grpo"}')
+    Path("old").mkdir()
+    Path("old/run.json").write_text('{"name": "grpo"}')
     Path("mine/run.json").write_text('{"name": ""}')
     assert main(words.split()) == 2
     assert capsys.readouterr().err == f"turngym: error: {line}\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from turngym.agents import Action, Call, Request, Sample, Turn
 from turngym.envs import CheckpointError, Image, Message, Text, ToolCall, user
 from turngym.trainers.batch import collate
-from turngym.trainers.episodes import Dump, demonstrations, stored, trajectory_from_json, trajectory_to_json
+from turngym.trainers.episodes import Dump, count, demonstrations, stored, trajectory_from_json, trajectory_to_json
 from turngym.trainers.rollout import Group, Spec, Trajectory
 
 TALK = (
@@ -59,13 +59,13 @@ def test_updates_come_back_in_their_order_and_train_alike(tmp_path: Path) -> Non
     }
     dump = Dump(tmp_path)
     for step, played in groups.items():
-        dump.write(step, played)
+        dump.write(step, played, 10)
     with pytest.raises(CheckpointError, match="lacks the episodes of some updates"):
-        list(stored(tmp_path))
+        count(tmp_path)
     Dump(tmp_path, resume_step=2)  # what came after the checkpoint is gone
     found = list(stored(tmp_path))
-    assert [step for step, _ in found] == [1, 2]
-    for step, (group,) in found:
+    assert [(u.step, u.steps) for u in found] == [(1, 10), (2, 10)] and count(tmp_path) == 2
+    for step, (group,) in ((u.step, u.groups) for u in found):
         assert group.spec == groups[step][0].spec
         for a, b in zip(groups[step][0].trajectories, group.trajectories, strict=True):
             same(a, b)
@@ -75,7 +75,7 @@ def test_updates_come_back_in_their_order_and_train_alike(tmp_path: Path) -> Non
 
 def test_the_same_episodes_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        Dump(tmp_path / name).write(1, [Group(Spec(1, "task", 7), (trajectory(),))])
+        Dump(tmp_path / name).write(1, [Group(Spec(1, "task", 7), (trajectory(),))], 1)
     one, other = ((tmp_path / name / "episodes" / "000001.jsonl.gz").read_bytes() for name in ("a", "b"))
     assert one == other
 
@@ -89,10 +89,10 @@ def test_demonstrations_come_back(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot read episodes"):
         demonstrations(tmp_path)
-    Dump(tmp_path).write(1, [Group(Spec(1, "task", 7), (trajectory(),))])
+    Dump(tmp_path).write(1, [Group(Spec(1, "task", 7), (trajectory(),))], 1)
     file = tmp_path / "episodes" / "000001.jsonl.gz"
     data = file.read_bytes()
-    for broken in (data[: len(data) // 2], b"", b"no gzip"):
+    for broken in (data[: len(data) // 2], b"", b"no gzip", data[:20] + bytes(9) + data[29:]):
         file.write_bytes(broken)
         with pytest.raises(CheckpointError, match="cannot read episodes from .*000001"):
             list(stored(tmp_path))

@@ -77,6 +77,8 @@ def world() -> Iterator[Isolated]:
 
 
 def test_it_is_the_world_that_it_holds(world: Isolated) -> None:
+    world.start()
+    world.start()
     assert world.observation_space == Chat() and world.action_space == Reply(["a", "b"])
     assert world.metadata == {"render_modes": ["ansi"]}
     first, info = world.reset(seed=3, options={"template": "x"})
@@ -132,8 +134,13 @@ def test_a_world_that_cannot_be_made_says_why_and_leaves_nothing() -> None:
     import some_world
 
     before = children()
+    world = Isolated(some_world.Broken)
     with pytest.raises(ValueError, match="cannot be made"):
-        Isolated(some_world.Broken)
+        world.reset(seed=0)
+    with pytest.raises(EnvError, match="ended with code 0"):
+        world.step("a")
+    world.close()
+    Isolated(some_world.Broken).close()  # before anybody waited for it
     wait(lambda: children() == before)
 
 

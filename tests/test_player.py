@@ -61,7 +61,12 @@ class World(gym.Env):
     def close(self):
         World.closed += 1
 
+class Never(World):
+    def __init__(self):
+        time.sleep(1000)
+
 gym.register("Player-v0", entry_point=World)
+gym.register("Never-v0", entry_point=Never)
 '''
 SETTING = Setting("player_world:Player-v0", (("train", ()),), "gold")
 
@@ -121,6 +126,14 @@ def test_hanging_and_dying_worlds_cost_their_episode_and_leave_nothing() -> None
         "fine": ["terminated"],
     }
     wait(lambda: (children(), files()) == before)
+
+
+def test_a_world_that_hangs_while_it_is_made_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turngym.trainers.rollout.STARTING", 5.0)
+    before = children()
+    setting = replace(SETTING, env="player_world:Never-v0", limits=Limits(step=60.0))
+    assert outcomes(play(setting, "fine", size=2)["fine"]) == ["timeout"] * 2
+    wait(lambda: children() <= before)
 
 
 def test_an_episode_has_a_deadline_of_its_own() -> None:

@@ -132,6 +132,15 @@ def test_a_replay_gives_the_same_weights_without_a_world(place: Path, whole: Pat
     assert any(not torch.equal(start[k], v) for k, v in weights(whole).items()), "nothing was learned"
 
 
+def test_a_run_that_was_extended_replays_with_the_decay_that_it_had(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "extended"
+    train(run(place, out, steps=2))
+    train(run(place, out, steps=4), resume=True)
+    assert json.loads((out / "run.json").read_text())["steps"] == 4
+    replay(run(place, tmp_path / "again", steps=4), out)
+    equal(tmp_path / "again", out)
+
+
 def test_another_recipe_learns_otherwise_from_the_same_episodes(place: Path, whole: Path, tmp_path: Path) -> None:
     other = replace(run(place, tmp_path / "other"), recipe=m_grpo(clone=0.9))
     replay(other, whole)
@@ -141,7 +150,7 @@ def test_another_recipe_learns_otherwise_from_the_same_episodes(place: Path, who
 
 
 def test_every_episode_learned_from_is_stored_once(whole: Path) -> None:
-    groups = [g.spec.group for _, update in stored(whole) for g in update]
+    groups = [g.spec.group for update in stored(whole) for g in update.groups]
     assert groups == [*range(15)]
     assert rows(whole)[-1]["ledger/started"] == rows(whole)[-1]["ledger/learned"] == 15
 
@@ -196,7 +205,7 @@ def test_with_lag_every_episode_is_counted_once_over_an_interruption(
         with pytest.raises(KeyboardInterrupt):
             train(lagging)
     train(lagging, resume=True)
-    groups = [g.spec.group for _, update in stored(tmp_path) for g in update]
+    groups = [g.spec.group for update in stored(tmp_path) for g in update.groups]
     assert len(groups) == len(set(groups)) == 18
     last = rows(tmp_path)[-1]
     assert last["ledger/started"] == last["ledger/learned"] + last["ledger/open"]

@@ -152,7 +152,8 @@ def test_a_late_action_is_a_timeout_and_what_waits_is_told() -> None:
     phases: list[str] = []
     played = asyncio.run(main())
     assert (played.outcome, played.attempt, played.id, len(played.turns)) == ("timeout", 1, "train.7.2.1", 1)
-    assert phases == ["the world's reset", "the agent's action", "the world's step", "the agent's action"]
+    world, agent = "the world's", "the agent's action"
+    assert phases == [f"{world} start", f"{world} reset", agent, f"{world} step", agent]
 
 
 def test_a_time_out_of_the_bodys_own_is_no_deadline() -> None:

@@ -94,7 +94,7 @@ def versions(trajectory: Any) -> list[int]:
 
 def test_what_was_learned_from_is_on_disk(tmp_path: Path) -> None:
     done = again(0, tmp_path, "uniform", max_lag=1)
-    assert [tuple(groups) for _, groups in stored(tmp_path / "a")] == [*done.batches]
+    assert [update.groups for update in stored(tmp_path / "a")] == [*done.batches]
     assert lags(done.batches[0], 0) == [0] * len(lags(done.batches[0], 0)) != []
 
 

@@ -20,6 +20,12 @@ import time
 import gymnasium as gym
 from turngym.envs import Chat, Reply, UsageError, user
 
+class Odd(Exception):
+    """Can be pickled, and not unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__("only one of two")
+
 class World(gym.Env):
     """One turn; its task says how."""
 
@@ -39,7 +45,9 @@ class World(gym.Env):
             raise UsageError("the user's own mistake")
         if self.task == "slow":
             time.sleep(1.0)
-        return user("on"), 1.0, True, False, {}
+        if self.task == "hang":
+            time.sleep(1000)
+        return user("on"), 1.0, True, False, {"odd": Odd(1, 2)} if self.task == "odd" else {}
 
 gym.register("Worker-v0", entry_point=World)
 '''
@@ -79,6 +87,24 @@ def test_a_mistake_of_the_user_reaches_the_user(together: bool) -> None:
         workers.submit([Spec(0, "usage", 0, 1)])
         with pytest.raises(UsageError, match="own mistake"):
             workers.collect(1)
+
+
+def test_an_answer_that_cannot_be_read_is_an_error() -> None:
+    with Workers(SETTING, 1) as workers:
+        workers.submit([Spec(0, "odd", 0, 1)])
+        with pytest.raises(EnvError, match="cannot be read"):
+            workers.collect(1)
+
+
+def test_the_order_to_end_is_heard_in_the_middle_of_a_play() -> None:
+    with Workers(replace(SETTING, threads=2), 1) as workers:
+        workers.submit([Spec(0, "fine", 0, 1)])
+        workers.collect(1)
+        workers.submit([Spec(1, "hang", 1, 2)])
+        time.sleep(0.5)
+        start = time.monotonic()
+    assert time.monotonic() - start < 9.5, "it was killed"
+    assert not any(alive(process.pid or 0) for process in workers._processes)
 
 
 def test_a_worker_without_a_sign_of_life_is_named(caplog: pytest.LogCaptureFixture) -> None:

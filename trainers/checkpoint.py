@@ -14,7 +14,7 @@ from ..envs import CheckpointError, UsageError
 from .files import write_bytes
 
 FOLDER = "checkpoints"
-MAGIC = b"turngym checkpoint 1\n"
+MAGIC = b"turngym checkpoint 2\n"
 DIGEST = hashlib.sha256().digest_size
 SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
 

@@ -18,6 +18,9 @@ from .cli_browsers import browsers_command
 from .cli_sites import sites_command
 from .options import Parser, add, apply, build, show, unknown
 
+# settings that a replay of stored episodes reads
+REPLAYED = {"out", "lr", "threads", "device", "rehearsal", "max_failures"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; what a user may get wrong is one line, never a traceback.
@@ -90,9 +93,12 @@ def train_command(arguments: Sequence[str]) -> int:
     if namespace.resume is not None:
         if "out" in namespace:
             raise UsageError("give --out or --resume, not both: a resumed run goes on in its own folder")
-        preset = replace(preset, **_said(namespace.resume), out=namespace.resume)
+        preset = replace(preset, **_said(namespace.resume, preset), out=namespace.resume)
     if namespace.replay is not None:
-        preset = replace(preset, **_said(namespace.replay), out=f"{namespace.replay.rstrip('/')}-replay")
+        if idle := sorted({name for name in vars(namespace) if hasattr(preset, name)} - REPLAYED):
+            said = ", ".join("--" + name.replace("_", "-") for name in idle)
+            raise UsageError(f"a replay learns from what is stored: {said} would change nothing")
+        preset = replace(preset, **_said(namespace.replay, preset), out=f"{namespace.replay.rstrip('/')}-replay")
     run = apply(preset, namespace)
     if namespace.dry_run:
         print(show(run))
@@ -100,7 +106,7 @@ def train_command(arguments: Sequence[str]) -> int:
     if namespace.replay is not None:
         from .replay import replay
 
-        _interruptible(lambda: replay(run, namespace.replay), run.out)
+        _interruptible(lambda: replay(run, namespace.replay), run.out, needs="config.json")
         return 0
     from .run import SETTINGS, train
 
@@ -131,7 +137,7 @@ def _recipe(arguments: Sequence[str], runs: Mapping[str, object]) -> tuple[str, 
     folder = known.resume or known.replay
     if folder is None:
         raise UsageError(f"the recipe comes first: turngym train RECIPE [options]; {parser.epilog}")
-    name = _said(folder).get("name")
+    name = _read(folder).get("name")
     if name not in runs:
         raise UsageError(f"{folder}/run.json names no recipe of this command: turngym train RECIPE --resume {folder}")
     return str(name), arguments
@@ -215,15 +221,21 @@ def envs_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _said(folder: str) -> dict[str, Any]:
-    """The settings of the run in ``folder``, which need not be said again."""
+def _said(folder: str, preset: Any) -> dict[str, Any]:
+    """The settings of the run in ``folder``, which need not be said again: all but its place and its recipe."""
+    said = {name: value for name, value in _read(folder).items() if name not in ("out", "name")}
+    if strange := sorted(name for name in said if not hasattr(preset, name)):
+        raise UsageError(f"{folder}/run.json is another version's: it has {', '.join(strange)}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+
+
+def _read(folder: str) -> dict[str, Any]:
     if not Path(folder).is_dir():
         raise UsageError(f"there is no run in {folder}: it is no folder")
     try:
-        said = json.loads((Path(folder) / "run.json").read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads((Path(folder) / "run.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise UsageError(f"there is no run in {folder}: it has no readable run.json") from error
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items() if name != "out"}
 
 
 def _interruptible(job: Callable[[], object], out: str, hint: str = "", needs: str = "") -> None:

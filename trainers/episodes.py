@@ -3,7 +3,9 @@
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +28,45 @@ class Dump:
             if step > resume_step:
                 file.unlink()
 
-    def write(self, step: int, groups: Sequence[Group]) -> None:
-        """The groups of one update, before it is learned from."""
+    def write(self, step: int, groups: Sequence[Group], steps: int) -> None:
+        """The groups that update ``step`` of a run of ``steps`` learned from."""
         lines = [
             {"spec": _spec(g.spec), "trajectories": [trajectory_to_json(t) for t in g.trajectories]} for g in groups
         ]
-        _write(self.folder / f"{step:06d}.jsonl.gz", lines)
+        _write(self.folder / f"{step:06d}.jsonl.gz", lines, steps=steps)
 
     def demonstrations(self, trajectories: Sequence[Trajectory]) -> None:
         _write(self.folder / f"{DEMONSTRATIONS}.jsonl.gz", [trajectory_to_json(t) for t in trajectories])
 
 
-def stored(out: Path | str) -> Iterator[tuple[int, list[Group]]]:
-    """Each update's number and groups, in their order. Raises CheckpointError for a gap or an unreadable file."""
-    found = _steps(Path(out) / FOLDER)
-    if [step for step, _ in found] != [*range(1, len(found) + 1)]:
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What update ``step`` learned from; ``steps`` is how many the run was to have then: its decay went by that."""
+
+    step: int
+    steps: int
+    groups: tuple[Group, ...]
+
+
+def count(out: Path | str) -> int:
+    """How many updates are stored. Raises CheckpointError where there is a gap."""
+    found = [step for step, _ in _steps(Path(out) / FOLDER)]
+    if found != [*range(1, len(found) + 1)]:
         raise CheckpointError(f"{Path(out) / FOLDER} lacks the episodes of some updates, so it cannot be replayed")
-    for step, file in found:
-        yield (
-            step,
-            [
-                Group(Spec(**line["spec"]), tuple(trajectory_from_json(t) for t in line["trajectories"]))
-                for line in _read(file)
-            ],
-        )
+    return len(found)
+
+
+def stored(out: Path | str) -> Iterator[Update]:
+    """The updates in their order, one in memory at a time. Raises CheckpointError for a file that cannot be read."""
+    for step, file in _steps(Path(out) / FOLDER):
+        head, lines = _read(file)
+        groups = (Group(Spec(**g["spec"]), tuple(map(trajectory_from_json, g["trajectories"]))) for g in lines)
+        yield Update(step, head["steps"], tuple(groups))
 
 
 def demonstrations(out: Path | str) -> list[Trajectory]:
     """The demonstrations that the run in ``out`` cloned; raises CheckpointError when there is no such file."""
-    return [trajectory_from_json(line) for line in _read(Path(out) / FOLDER / f"{DEMONSTRATIONS}.jsonl.gz")]
+    return [trajectory_from_json(line) for line in _read(Path(out) / FOLDER / f"{DEMONSTRATIONS}.jsonl.gz")[1]]
 
 
 def trajectory_to_json(t: Trajectory) -> Json:
@@ -146,20 +158,20 @@ def _json(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _write(file: Path, lines: Sequence[Json]) -> None:
-    head = {"schema": SCHEMA, "turngym": "episodes"}
+def _write(file: Path, lines: Sequence[Json], **more: int) -> None:
+    head = {"schema": SCHEMA, "turngym": "episodes"} | more
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (head, *lines))
     write_bytes(file, gzip.compress(text.encode(), compresslevel=3, mtime=0))
 
 
-def _read(file: Path) -> list[Json]:
+def _read(file: Path) -> tuple[Json, list[Json]]:
     try:
         head, *lines = (json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines())
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise CheckpointError(f"cannot read episodes from {file}: {error}") from error
     if head.get("schema") != SCHEMA:
         raise CheckpointError(f"{file} is of schema {head.get('schema')}; this turngym reads {SCHEMA}")
-    return lines
+    return head, lines
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:

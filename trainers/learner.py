@@ -116,7 +116,7 @@ class Learner:
         """One optimiser step; false, and no step, if the policy has moved beyond the target KL."""
         update, step = self.recipe.update, Tally()
         self.optimizer.zero_grad()
-        self._backward(batch, step)
+        self._backward(batch, step, None if tally.steps else self.version)
         if update.target_kl is not None and step.read()["kl"] > update.target_kl:
             return False
         limit = float("inf") if update.grad_clip is None else update.grad_clip
@@ -130,7 +130,7 @@ class Learner:
         tally.steps += 1
         return True
 
-    def _backward(self, batch: Batch, tally: Tally) -> None:
+    def _backward(self, batch: Batch, tally: Tally, version: int | None) -> None:
         """Add the gradient of the recipe's loss, micro-batch by micro-batch."""
         micro = pack(batch, self.micro_tokens)
         late = joint(self.recipe.terms, batch) if len(micro) > 1 else []
@@ -150,7 +150,7 @@ class Learner:
                 loss = loss + (c[index, : part.ids.shape[1]] * output.logp).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             tally.losses(direct)
-            tally.measure(output, part, self.version)
+            tally.measure(output, part, version)
             tally.add("rows", torch.tensor(len(index)))
             for term in self.recipe.terms:
                 if term not in late:

@@ -80,8 +80,8 @@ class Loop:
                 began = self.clock()
                 groups = self._groups()
                 facts = self._agreement(step, groups[-1])
-                self.dump.write(step, groups)
                 facts |= self.study.learn(groups)
+                self.dump.write(step, groups, self.run.steps)
                 self.players.publish(self.study.weights(), self.study.version)
                 took = self.clock() - began
                 self.seconds += took

@@ -92,6 +92,7 @@ class Player:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dismiss({spec.world for spec in specs})
 
     async def member(self, spec: Spec, member: int) -> list[Trajectory]:
         """A member's attempts: the last one is scored, unless all failed."""
@@ -133,15 +134,21 @@ class Player:
 
     async def close(self) -> None:
         """Close every world, also those that a cancelled play left in the middle of a step."""
-        for world in self._busy:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(world.discard(), CLOSING)
-        for world in [w for worlds in self._free.values() for w in worlds]:
-            await world.close()
+        worlds = [*self._busy, *(w for worlds in self._free.values() for w in worlds)]
+        await asyncio.gather(*(self._closed(world) for world in worlds))
         for thread in self._threads:
             thread.shutdown(wait=not self._busy)
         if self.sampler:
             self.sampler.close()
+
+    async def _dismiss(self, names: set[str]) -> None:
+        """Processes of worlds that are played now and then do not stay: each may hold a browser of its own."""
+        for name in names - {self.setting.worlds[0][0]} if self.setting.isolated else ():
+            await asyncio.gather(*(self._closed(world) for world in self._free.pop(name, [])))
+
+    async def _closed(self, world: Pinned) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(world.discard(kill=world in self._busy), CLOSING)
 
     def _agent(self, spec: Spec, member: int, attempt: int, world: Pinned) -> Agent:
         setting, tried = self.setting, (attempt,) if attempt else ()

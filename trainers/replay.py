@@ -9,7 +9,7 @@ import torch
 from ..envs import CheckpointError
 from .checkpoint import Shelf
 from .curriculum import Spread
-from .episodes import demonstrations, stored
+from .episodes import count, demonstrations, stored
 from .files import write_text
 from .habits import habits, write
 from .log import Log
@@ -33,16 +33,17 @@ def replay(run: Run, source: Path | str) -> Trained:
         raise CheckpointError(f"a replay needs a folder of its own: --out, other than {source}")
     torch.set_num_threads(run.threads)
     model, tokenizer = load(str(source / WARMUP), run.device)
-    demos, updates = demonstrations(source), list(stored(source))
+    demos, total = demonstrations(source), count(source)
     names = [*Shelf(source).newest()["study"]["curriculum"]["success"]]
     study = Study(run, learner(replace(run, out=str(source)), model, demos), Spread(names, run.seed), demos)
     success, seconds = 0.0, 0.0
-    with Log(out) as log, Progress(len(updates)) as progress:
+    with Log(out) as log, Progress(total) as progress:
         write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
-        for step, groups in updates:
-            facts = study.learn(groups)
+        for update in stored(source):
+            study.run = replace(run, steps=update.steps)
+            facts = study.learn(update.groups)
             success, seconds = facts["success"], seconds + facts["seconds/learn"]
-            log.write(step, facts)
+            log.write(update.step, facts)
             progress.update(
                 success=success,
                 reward=facts["reward"],

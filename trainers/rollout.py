@@ -14,6 +14,7 @@ from ..wrappers import Isolated
 
 Outcome = Literal["terminated", "truncated", "env_error", "agent_error", "judge_error", "timeout"]
 Step = tuple[Messages, float, bool, bool, dict[str, Any]]  # observation, reward, terminated, truncated, info
+STARTING = 300.0  # seconds that a world with a deadline may take to be made: many may start at once
 SCORED: frozenset[str] = frozenset({"terminated", "truncated"})  # the rest are failures (rule 3)
 
 
@@ -89,6 +90,8 @@ class Limits:
 class World(Protocol):
     """A blocking world behind an awaitable face: every call runs in the one thread that it is pinned to (rule 8)."""
 
+    async def start(self) -> None: ...
+
     async def reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]: ...
 
     async def step(self, action: str) -> Step: ...
@@ -102,6 +105,10 @@ class Pinned:
     def __init__(self, make: Callable[[], Env], thread: Executor) -> None:
         self._make, self._thread = make, thread
         self._env: Env | None = None
+
+    async def start(self) -> None:
+        """Make the world, unless it is there."""
+        await self._run(self._start)
 
     async def reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]:
         first: tuple[Messages, dict[str, Any]] = await self._run(self._reset, seed, task)
@@ -118,12 +125,12 @@ class Pinned:
     async def close(self) -> None:
         await self._run(self._close)
 
-    async def discard(self) -> None:
+    async def discard(self, *, kill: bool = True) -> None:
         """Close a world that failed, whatever it says; the next reset makes a new one.
 
         A world in a process of its own is killed first: its thread may wait for a step that never ends.
         """
-        if isinstance(self._env, Isolated):
+        if kill and isinstance(self._env, Isolated):
             self._env.kill()
         try:
             await self.close()
@@ -133,9 +140,15 @@ class Pinned:
     async def _run(self, call: Callable[..., Any], *values: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *values)
 
-    def _reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]:
+    def _start(self) -> None:
         if self._env is None:
             self._env = self._make()
+        if isinstance(self._env, Isolated):
+            self._env.start()
+
+    def _reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]:
+        self._start()
+        assert self._env is not None
         return self._env.reset(seed=seed, options={"template": task} if task else None)
 
     def _step(self, action: str) -> Step:
@@ -177,6 +190,9 @@ async def rollout(
     """
     played = _Played()
     try:
+        doing("the world's start")
+        async with within(STARTING if limits.step or limits.episode else 0.0, "the world's start"):
+            await world.start()
         async with within(limits.episode, "the episode"):
             await _play(world, agent, spec, limits, doing, played)
     except UsageError:

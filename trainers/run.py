@@ -60,7 +60,7 @@ def worlds(run: Run, used: Habits) -> dict[str, Options]:
     split = accepts(run.env, "split")
     found = {"train": options(run.env, **base, split="train" if split else None)}
     found["validation"] = options(run.env, **base, split="validation") if split else found["train"]
-    if run.browser_every and accepts(run.env, "engine") and run.engine not in BROWSERS:
+    if run.browser_every and not run.max_lag and accepts(run.env, "engine") and run.engine not in BROWSERS:
         from ..envs.web.chromium import find
 
         try:
@@ -92,8 +92,8 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     step = saved["step"] if saved else None
     with Workers(_setting(run, used, places), run.workers) as workers, Log(out, step) as log:
         dump = Dump(out, step or 0)
+        write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
         if saved is None:
-            write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
             dump.demonstrations(demos)
         warm = _warmed(run, model, demos, names, workers) if saved is None else saved["warmup_seconds"]
         if saved is None:

@@ -51,7 +51,9 @@ class Run:
     world_threads: int = field(default=0, metadata=doc("threads of worlds in a process; 0: 1, with browsers 4"))
     keep: int = field(default=2, metadata=doc("checkpoints kept"))
     checkpoint_every: int = field(default=10, metadata=doc("updates between checkpoints"))
-    browser_every: int = field(default=10, metadata=doc("updates between groups also played in Chromium; 0: never"))
+    browser_every: int = field(
+        default=10, metadata=doc("updates between groups also played in Chromium, at max_lag 0; 0: never")
+    )
 
 
 def scalars(run: Run) -> dict[str, Any]:
@@ -95,6 +97,8 @@ def check(run: Run) -> None:
         raise UsageError(f"seed must be at least 0, not {run.seed}")
     if run.world_threads and (run.step_seconds or run.episode_seconds):
         raise UsageError("a world with a deadline has a process and a thread of its own: leave out world_threads")
+    if run.action_seconds and run.exact and not (run.max_lag or run.soft):
+        raise UsageError("with exact an action waits for those of all episodes: action_seconds needs --no-exact")
     if not run.stall_seconds > 0:
         raise UsageError(f"stall_seconds must be above 0, not {run.stall_seconds}")
     if not (run.temperature > 0 and run.lr > 0 and run.clone_lr > 0 and 0 <= run.max_failures < 1):

@@ -71,6 +71,8 @@ class _Open:
     left: int = 0
     seconds: float = 0.0
 
+    async def start(self) -> None: ...
+
     async def reset(self, seed: int, task: str) -> tuple[Messages, dict[str, Any]]:
         self.left, self.seconds = self.world.turns, 0.0
         return user(task), {}

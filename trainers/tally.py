@@ -28,14 +28,15 @@ class Tally:
             self.add("loss", value)
 
     @torch.no_grad()
-    def measure(self, output: Output, batch: Batch, version: int) -> None:
+    def measure(self, output: Output, batch: Batch, version: int | None) -> None:
         """Entropy, KL and importance weights over sampled tokens; beside them the entropy over all written tokens.
 
-        Where the sampler's weights are the present ``version``, a difference of log-probs is not lag but mismatch.
+        Where the sampler's weights are those of ``version``, a difference of log-probs is not lag but mismatch; None
+        once the weights have moved within the update.
         """
         sampled = batch.written((POLICY,))
         gap = (output.logp - batch.behaviour)[sampled]
-        present = gap[(batch.versions == version)[sampled]]
+        present = gap[(batch.versions == version)[sampled]] if version is not None else gap[:0]
         weight = gap.double().exp()
         self.add("weight", weight.sum())
         self.add("squared_weight", weight.square().sum())

@@ -10,8 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..envs import EnvError, TurngymError, UsageError
+from ..wrappers.isolated import portable
 from .player import Player, Setting
 from .rollout import Group, Spec
 
@@ -35,41 +35,47 @@ def serve(setting: Setting, pipe: Connection) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has gone
     except TurngymError as error:
-        pipe.send(error)
+        pipe.send(portable(error))
     except Exception:  # whatever it was, the parent must learn of it rather than wait
         pipe.send(EnvError(f"a rollout worker failed:\n{traceback.format_exc()}"))
+    finally:
+        logging.shutdown()
+        if any(t is not threading.main_thread() and not t.daemon for t in threading.enumerate()):
+            os._exit(0)  # a world hangs in its thread, which nothing can end and Python would wait for
 
 
 async def _serve(setting: Setting, pipe: Connection) -> None:
-    """Play what is asked for. Together, commands are done one after the other; else all at once, also under way."""
+    """Do what is asked for: together one order after the other, else all at once, also under way."""
     loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Any]()
     threading.Thread(target=_receive, args=(pipe, loop, inbox), daemon=True).start()
-    player, playing = Player(setting), set[asyncio.Task[None]]()
+    player, turn, doing = Player(setting), asyncio.Lock(), set[asyncio.Task[None]]()
     beside = [loop.create_task(player.watch()), loop.create_task(_beat(pipe))]
+
+    async def do(order: tuple[Any, ...]) -> None:
+        async with turn if setting.together else nullcontext():
+            if order[0] == "play":
+                await player.play(order[1], pipe.send)
+            else:
+                assert player.sampler is not None, "scripted agents have no weights"
+                player.sampler.publish(((k, torch.from_numpy(v)) for k, v in order[2].items()), order[1])
+
+    def ended(task: asyncio.Task[None]) -> None:
+        doing.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            inbox.put_nowait(error)
+
     try:
-        while (message := await inbox.get()) is not None:
+        while (message := await inbox.get()) is not None:  # always listening: the order to end is never late
             if isinstance(message, BaseException):
                 raise message
-            if message[0] == "weights":
-                assert player.sampler is not None, "scripted agents have no weights"
-                player.sampler.publish(((k, torch.from_numpy(v)) for k, v in message[2].items()), message[1])
-            elif setting.together:
-                await player.play(message[1], pipe.send)
-            else:
-                task = loop.create_task(player.play(message[1], pipe.send))
-                playing.add(task)
-                task.add_done_callback(partial(_ended, playing, inbox))
+            task = loop.create_task(do(message))
+            doing.add(task)
+            task.add_done_callback(ended)
     finally:
-        for task in (*playing, *beside):
+        for task in (*doing, *beside):
             task.cancel()
-        await asyncio.gather(*playing, *beside, return_exceptions=True)
+        await asyncio.gather(*doing, *beside, return_exceptions=True)
         await player.close()
-
-
-def _ended(playing: set["asyncio.Task[None]"], inbox: "asyncio.Queue[Any]", task: "asyncio.Task[None]") -> None:
-    playing.discard(task)
-    if not task.cancelled() and (error := task.exception()):
-        inbox.put_nowait(error)
 
 
 def _receive(pipe: Connection, loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Any]") -> None:
@@ -135,7 +141,7 @@ class Workers:
     def submit(self, specs: Sequence[Spec]) -> None:
         """Start groups; ``collect`` brings them."""
         for i, pipe in enumerate(self._pipes):
-            if dealt := list(specs[i :: len(self._pipes)]):
+            if dealt := [spec for spec in specs if spec.group % len(self._pipes) == i]:
                 self._send(pipe, ("play", dealt))
 
     def collect(self, count: int) -> list[Group]:
@@ -196,12 +202,14 @@ class Workers:
                 assert isinstance(ready, Connection)
                 try:
                     answer = ready.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):
                     pipes.remove(ready)
                     self._answers.put(
                         EnvError("a rollout worker ended; if the machine is out of memory, use fewer groups")
                     )
                     continue
+                except Exception as error:  # an object in an info, say, whose class is not known here
+                    answer = EnvError(f"an answer of a rollout worker cannot be read: {error}")
                 self._heard[ready] = time.monotonic()
                 if answer is not None:
                     self._answers.put(answer)

@@ -22,8 +22,9 @@ _CHILD = "import sys; from turngym.wrappers.isolated import serve; serve(int(sys
 class Isolated(gym.Env[Messages, str]):
     """Runs the world that ``make`` gives in a fresh process; ``make`` must be picklable.
 
-    What the world raises is raised here. A process that ends by itself is an EnvError, at this call and every later
-    one. ``kill`` may be called from any thread, while another waits in ``step``; that one gets the EnvError.
+    The constructor does not wait for the world: ``start`` does, and ``reset``. What the world raises is raised here. A
+    process that ends by itself is an EnvError, at this call and every later one. ``kill`` may be called from any
+    thread, while another waits in ``start`` or ``step``; that one gets the EnvError.
     """
 
     def __init__(self, make: Callable[[], Env]) -> None:
@@ -33,17 +34,23 @@ class Isolated(gym.Env[Messages, str]):
             [sys.executable, "-c", _CHILD, str(fd)], pass_fds=(fd,), stdin=subprocess.DEVNULL
         )
         theirs.close()
-        self._pipe.send(sys.path)  # where ``make`` may be found
-        self._pipe.send(make)
-        try:
-            self.observation_space, self.action_space, self.metadata = self._answer()
-        except BaseException:
-            self.close()
-            raise
+        self._make: Callable[[], Env] | None = make
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def start(self) -> None:
+        """Wait until the world is made; raises what its making raised."""
+        if self._make is None:
+            return
+        make, self._make = self._make, None
+        try:
+            self._pipe.send(sys.path)  # where ``make`` may be found
+            self._pipe.send(make)
+        except OSError as error:
+            raise EnvError(self._epitaph()) from error
+        self.observation_space, self.action_space, self.metadata = self._answer()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -77,6 +84,7 @@ class Isolated(gym.Env[Messages, str]):
         self._pipe.close()
 
     def _ask(self, name: str, *values: object) -> Any:
+        self.start()
         try:
             self._pipe.send((name, values))
         except OSError as error:
@@ -105,11 +113,13 @@ def serve(fd: int) -> None:
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     with Connection(fd) as pipe:
         try:
-            sys.path[:] = pipe.recv()
+            if (path := pipe.recv()) is None:
+                return
+            sys.path[:] = path
             world = pipe.recv()()
             pipe.send((True, (world.observation_space, world.action_space, world.metadata)))
         except Exception as error:  # whatever a world raises belongs to its caller
-            pipe.send((False, _portable(error)))
+            pipe.send((False, portable(error)))
             return
         try:
             while (message := pipe.recv()) is not None:
@@ -131,10 +141,10 @@ def _answer(world: Env, name: str, values: tuple[Any, ...]) -> tuple[bool, Any]:
             return True, gold()
         return True, world.step(*values)
     except Exception as error:  # see above
-        return False, _portable(error)
+        return False, portable(error)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error itself where it survives the way, else an EnvError of its words."""
     try:
         pickle.loads(pickle.dumps(error))

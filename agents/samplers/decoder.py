@@ -18,7 +18,7 @@ _Ids = np.ndarray[Any, np.dtype[np.int64]]
 CHUNK = {"cpu": 1024}  # padded tokens of one pass over prompts: short ones waste little, a GPU wants long ones
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A request on its way."""
 
