@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from turngym.envs import UsageError
-from turngym.trainers.files import write_bytes, write_text
+from turngym.trainers.files import ASIDE, sweep, write_bytes, write_text
 
 
 def test_text_and_bytes_arrive_and_the_folder_is_made(tmp_path: Path) -> None:
@@ -56,3 +56,15 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="^cannot write "):
             write_text(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_aside_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in (".hidden", "plain", ".config.json", "deep/.gitkeep")]
+    gone = [tmp_path / name for name in (".run.json.0a1b2c3d", "deep/.000001.pt.ffffffff", f"{ASIDE}abc/config.json")]
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    sweep(tmp_path)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
+    assert not (tmp_path / f"{ASIDE}abc").exists()
+    sweep(tmp_path / "nowhere")

@@ -19,7 +19,15 @@ from turngym.trainers.estimator import Recipe, Update
 from turngym.trainers.habits import habits
 from turngym.trainers.learner import Learner
 from turngym.trainers.masks import Clip, Truncate
-from turngym.trainers.recipes import RUNS, clone, m_grpo, webagent_r1, webagent_r1_cot, webagent_r1_zero
+from turngym.trainers.recipes import (
+    RUNS,
+    clone,
+    m_grpo,
+    webagent_r1,
+    webagent_r1_async,
+    webagent_r1_cot,
+    webagent_r1_zero,
+)
 from turngym.trainers.rollout import Trajectory
 from turngym.trainers.run import _recipe, worlds
 from turngym.trainers.settings import scalars
@@ -95,7 +103,11 @@ def test_the_variants_differ_from_the_main_job_in_what_they_are_named_for() -> N
         (webagent_r1_cot(), {"name": "webagent_r1_cot", "out": "runs/webagent_r1_cot", "prompt": "thinking"}),
     ):
         assert scalars(run) == main | changed and run.recipe == webagent_r1().recipe
-    assert len({make().out for make in RUNS.values()}) == len(RUNS) == 3
+    late = webagent_r1_async()
+    assert scalars(late) == main | {"name": "webagent_r1_async", "out": "runs/webagent_r1_async", "max_lag": 4}
+    assert late.recipe.terms[0] == replace(webagent_r1().recipe.terms[0], correction=Truncate(2.0))
+    assert len({make().out for make in RUNS.values()}) == len(RUNS) == 4
+    assert all(make().name == name for name, make in RUNS.items())
     assert webagent_r1().prompt == "" and webagent_r1().demonstrations > 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..envs import CheckpointError, UsageError
-from .files import write_bytes
+from .files import sweep, write_bytes
 
 FOLDER = "checkpoints"
 MAGIC = b"turngym checkpoint 2\n"
@@ -75,8 +75,7 @@ class Shelf:
 
         Raises CheckpointError when there is none.
         """
-        for stray in self.folder.glob(".*.pt.*"):
-            stray.unlink(missing_ok=True)
+        sweep(self.folder)
         files = self.files()
         for file in reversed(files):
             try:

@@ -1,11 +1,16 @@
 """Files that are whole or absent: written aside, flushed to the disk, then renamed."""
 
 import os
+import re
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from ..envs.errors import UsageError
+
+ASIDE = ".writing-"  # what the names of folders begin with that are not whole yet
+_ASIDE = re.compile(re.escape(ASIDE) + r".*|\..+\.[0-9a-f]{8}")
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -31,6 +36,15 @@ def write_bytes(path: Path | str, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sweep(folder: Path | str) -> None:
+    """Remove, in and below ``folder``, what a killed process had written aside and not yet renamed."""
+    for stray in [path for path in Path(folder).rglob(".*") if _ASIDE.fullmatch(path.name)]:
+        if stray.is_dir():
+            shutil.rmtree(stray, ignore_errors=True)
+        else:
+            stray.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

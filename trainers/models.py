@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from ..agents.tiny import BASE
 from ..envs import CheckpointError, UsageError
-from .files import write_bytes
+from .files import ASIDE, write_bytes
 
 
 def folder(model: str) -> str:
@@ -40,7 +40,7 @@ def save(to: Path, model: Any, tokenizer: Any) -> None:
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=to, prefix=".writing-") as aside:
+        with TemporaryDirectory(dir=to, prefix=ASIDE) as aside:
             model.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
             for file in sorted(Path(aside).iterdir()):

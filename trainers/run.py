@@ -18,7 +18,7 @@ from .curriculum import Spread
 from .demonstrations import demonstrate
 from .episodes import Dump
 from .estimator import Recipe
-from .files import write_text
+from .files import sweep, write_text
 from .habits import Habits, habits, write
 from .learner import Learner
 from .log import Log
@@ -80,6 +80,7 @@ def train(run: Run, *, resume: bool = False) -> Trained:
     check(run)
     torch.set_num_threads(run.threads)
     out, used = Path(run.out), habits(run.model, memory=run.memory, prompt=run.prompt)
+    sweep(out)
     shelf = checkpoint.Shelf(out, run.keep)
     saved = _saved(run, out, shelf) if resume else None
     model, tokenizer = load(run.model, run.device)
