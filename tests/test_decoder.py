@@ -127,6 +127,38 @@ def test_a_dropped_request_leaves_its_slot() -> None:
     right(staying.request, done[0][1])
 
 
+def test_a_dropped_leader_leaves_those_who_waited_for_it_to_themselves() -> None:
+    decoder = Decoder(MODEL, 3)
+    leader, follower = decoder.put(ask(LONG, "a")), decoder.put(ask(LONG, "b", seed=(1,)))
+    decoder._admit()
+    decoder.drop(leader)
+    stranger = decoder.put(ask(LONG[::-1], "c"))
+    done: list[tuple[object, Sample]] = []
+    while decoder.busy:
+        done += decoder.step()
+    assert {id(job) for job, _ in done} == {id(follower), id(stranger)}
+    for job, sample in done:
+        right(job.request, sample)  # type: ignore[attr-defined]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.booleans()), min_size=1, max_size=14))
+def test_dropping_at_any_moment_harms_nobody(orders: list[tuple[int, int, bool]]) -> None:
+    """Steps between requests of a few contexts, some of which are given up at once or later."""
+    decoder, running = Decoder(MODEL, 3), []
+    done: list[tuple[object, Sample]] = []
+    for number, (context, cut, drop) in enumerate(orders):
+        running.append(decoder.put(ask(LONG[cut:] if context else LONG[: 30 - cut], str(context), seed=(number,))))
+        if drop:
+            decoder.drop(running.pop(len(running) // 2))
+        if number % 2:
+            done += decoder.step()
+    while decoder.busy:
+        done += decoder.step()
+    assert {id(job) for job in running} <= {id(job) for job, _ in done}
+    for job, sample in done:
+        right(job.request, sample)  # type: ignore[attr-defined]
+
+
 TURN = st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(1, 6), st.integers(0, 2))
 
 

@@ -1,7 +1,6 @@
 """Continuous batching: requests join and leave between passes, each in a slot whose prefix may be there already."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +10,11 @@ from torch import Tensor
 
 from ..core import ContextFull, Finish, Request, Sample
 from .draw import draw, numbers
-from .slots import SlotCache, check, masks
+from .slots import Plan, Segment, SlotCache, check, planned
 
-ALIKE = 0.5  # a shorter row is cheaper read in a pass of its own
+WORTH = 16  # tokens: fewer are read sooner than copied
 _Ids = np.ndarray[Any, np.dtype[np.int64]]
-CHUNK = {"cpu": 1024}  # padded tokens of one pass over prompts: short ones waste little, a GPU wants long ones
+CHUNK = {"cpu": 1024}  # tokens of prompts in one pass, 16384 elsewhere
 
 
 @dataclass(slots=True, eq=False)
@@ -36,18 +35,18 @@ class Decoder:
     """Decodes in ``rows`` slots of one static cache. Not thread-safe: whoever owns it calls it.
 
     A slot keeps the tokens of its last context. The next request of the same session finds its prefix there; one that
-    shares half of its prompt with another slot, as the members of a group do, copies that slot's keys and values.
+    shares more of its prompt with another slot, as the members of a group do, copies that slot's keys and values.
     New weights (``renew``) empty all slots: what is running reads its context again, so that every token's
     log-probability is the one that its version gives.
     """
 
     def __init__(self, model: Any, rows: int) -> None:
-        check(model.config)
+        check(model)
         self.model, self.rows, self.version = model, rows, 0
         self.limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
         self._cache = SlotCache(rows)
         self.forget()
-        self.read = self.reused = 0  # prompt tokens that passed through the model, and those that did not have to
+        self.read = self.reused = 0  # tokens that passed through the model, and those copied instead
 
     def forget(self) -> None:
         """Empty all slots and drop all requests."""
@@ -59,6 +58,7 @@ class Decoder:
         self._slot: dict[str, int] = {}  # of a session
         self._jobs: dict[int, Job] = {}  # by slot
         self._queue: deque[Job] = deque()
+        self._later: dict[int, tuple[int, int]] = {}  # slots that wait for a source to have read so many tokens
 
     @property
     def busy(self) -> bool:
@@ -68,6 +68,7 @@ class Decoder:
         """The model's weights have changed."""
         self.version = version
         self._cached[:] = 0
+        self._later.clear()
         if not self.busy:
             self.forget()  # whatever was played before, a version starts alike: a resumed run equals a whole one
 
@@ -86,25 +87,31 @@ class Decoder:
         """Nobody waits for it any more."""
         if job in self._queue:
             self._queue.remove(job)
-        self._jobs = {slot: j for slot, j in self._jobs.items() if j is not job}
+        for slot in [slot for slot, running in self._jobs.items() if running is job]:
+            del self._jobs[slot]
+            # whoever waited for it reads for itself
+            self._later = {s: wait for s, wait in self._later.items() if slot not in (s, wait[0])}
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Job, Sample]]:
-        """One token for every running request; those that are done."""
+        """One pass: a token for every running request whose context is read; those that are done."""
         self._clock += 1
         self._admit()
-        rows = sorted(self._jobs)
-        if waiting := [s for s in rows if self._cached[s] < self._size[s] - 1]:
-            self._prefill(waiting)  # after a change of weights
-        if not rows:
+        rows, parts = self._due()
+        if not rows and not parts:
             return []
-        logits = self._pass(rows, 1, 0)
-        jobs = [self._jobs[s] for s in rows]
+        whole = [slot for slot, count in parts.items() if self._cached[slot] + count == self._size[slot]]
+        logits = self._pass(rows, parts, whole)
+        self._share()
+        slots = rows + whole
+        if not slots:
+            return []
+        jobs = [self._jobs[s] for s in slots]
         heat = torch.tensor([[j.request.temperature] for j in jobs], device=logits.device)
         uniform = torch.tensor([j.numbers[len(j.tokens)] for j in jobs], device=logits.device)
         chosen, logps = draw(logits, heat, uniform)
         done = []
-        for slot, job, token, logp in zip(rows, jobs, chosen.tolist(), logps.tolist(), strict=True):
+        for slot, job, token, logp in zip(slots, jobs, chosen.tolist(), logps.tolist(), strict=True):
             job.tokens.append(token)
             job.logps.append(logp)
             job.versions.append(self.version)
@@ -116,30 +123,51 @@ class Decoder:
         return done
 
     def _admit(self) -> None:
-        """Put queued requests into free slots and read their prompts, all but the last token."""
-        fresh: list[int] = []
-        later: dict[tuple[int, int], list[int]] = {}  # (source, tokens): slots to copy to once the source is read
+        """Put queued requests into free slots, with the longest prefix that is there or soon will be."""
         while self._queue and len(self._jobs) < self.rows:
             job = self._queue.popleft()
             context = np.array(job.request.ids, dtype=np.int64)
             own = self._place(job.request.session)
-            shared = self._shared(context[:-1], fresh, [slot for targets in later.values() for slot in targets])
-            best, kept = int(shared.argmax()), int(shared[own])
-            copied = 2 * (int(shared[best]) - kept) >= len(context)
-            kept = int(shared[best]) if copied else kept
+            shared = self._shared(context[:-1])
+            best, kept = int(shared.argmax()), min(int(shared[own]), int(self._cached[own]))
+            if int(shared[best]) - kept >= WORTH:
+                kept = int(shared[best])
+                if kept <= self._cached[best]:  # at once: another newcomer may take that slot
+                    self._cache.copy(best, [own], kept)
+                else:
+                    self._later[own] = best, kept
             self._jobs[own] = job
+            kept = 0 if own in self._later else kept
             self._write(own, context, kept)
             self.reused += kept
-            if copied and best in fresh:
-                later.setdefault((best, kept), []).append(own)
+
+    def _due(self) -> tuple[list[int], dict[int, int]]:
+        """Slots that go on by one token, and how many tokens of others are read: at most ``CHUNK`` in all."""
+        rows, parts = [], dict[int, int]()
+        room = CHUNK.get(self.model.device.type, 16384)
+        for slot in sorted(self._jobs):
+            left = int(self._size[slot] - self._cached[slot])
+            if slot in self._later:
                 continue
-            if copied:  # at once: another newcomer may take that slot
-                self._cache.copy(best, [own], kept)
-            fresh.append(own)
-        self._prefill(fresh)
-        for (source, count), targets in later.items():
-            self._cache.copy(source, targets, count)
-            self._prefill(targets)
+            if left == 1:
+                rows.append(slot)
+            elif room > 0:
+                parts[slot] = min(left, room)
+                room -= parts[slot]
+        return rows, parts
+
+    def _share(self) -> None:
+        """Copy what has been read to those who wait for it."""
+        ready: dict[tuple[int, int], list[int]] = {}
+        for slot, (source, count) in self._later.items():
+            if self._cached[source] >= count:
+                ready.setdefault((source, count), []).append(slot)
+        for (source, count), slots in ready.items():
+            self._cache.copy(source, slots, count)
+            self._cached[slots] = count
+            self.reused += count * len(slots)
+            for slot in slots:
+                del self._later[slot]
 
     def _place(self, session: str) -> int:
         """The session's slot if it is free, else the free one that was used longest ago."""
@@ -152,12 +180,12 @@ class Decoder:
         self._used[slot] = self._clock
         return slot
 
-    def _shared(self, context: _Ids, fresh: Sequence[int], later: Sequence[int]) -> Any:
-        """How many of the first tokens each slot has, or will have once ``fresh`` ones are read, [S]."""
+    def _shared(self, context: _Ids) -> Any:
+        """How many of the first tokens each slot has, or will have once its running request is read, [S]."""
         width = min(len(context), self._held.shape[1])
         there = self._cached.copy()
-        there[later] = 0
-        there[fresh] = self._size[fresh] - 1
+        reading = [slot for slot in self._jobs if slot not in self._later]
+        there[reading] = np.maximum(there[reading], self._size[reading] - 1)
         if not width:
             return there * 0
         same = self._held[:, :width] == context[:width]
@@ -178,42 +206,32 @@ class Decoder:
         if length > self._held.shape[1]:
             self._held = np.pad(self._held, ((0, 0), (0, max(length, 2 * self._held.shape[1]))))
 
-    def _prefill(self, slots: Sequence[int]) -> None:
-        """Read the contexts of ``slots`` up to their last token; rows of about equal length share a pass."""
-        chunk = CHUNK.get(self.model.device.type, 16384)
-        while True:
-            left = self._size - 1 - self._cached
-            rows = sorted((s for s in slots if left[s] > 0), key=lambda s: (-left[s], s))
-            if not rows:
-                return
-            count = min(int(left[rows[0]]), chunk)
-            alike = [s for s in rows if left[s] >= ALIKE * count][: max(1, chunk // count)]
-            self._pass(sorted(alike), count, 1)
-
-    def _pass(self, rows: list[int], count: int, before: int) -> Tensor:
-        """Read up to ``count`` tokens of each row, to ``before`` its end; logits [R, V] after the last of them."""
-        span = [*range(rows[0], rows[-1] + 1)]
-        if count == 1 and 2 * len(span) <= 3 * len(rows):
-            everyone, inner = span, [r - rows[0] for r in rows]  # idle rows are cheaper than copies of the cache
-        else:
-            everyone, inner = rows, None
-        start = self._cached[everyone]
-        end = np.minimum(start + count, np.maximum(self._size[everyone] - before, start))
-        width = int(end.max())
+    def _pass(self, rows: list[int], parts: dict[int, int], whole: list[int]) -> Tensor:
+        """Read a token of each of ``rows`` and so many of each of ``parts``; logits [K, V] after rows and ``whole``."""
+        slots, places, segments, ends = [*rows], [*(self._size[rows] - 1)], list[Segment](), [*range(len(rows))]
+        for slot, count in parts.items():
+            begin, start = int(self._cached[slot]), len(slots)
+            segments.append(Segment(slot, begin, start, start + count))
+            slots += [slot] * count
+            places += range(begin, begin + count)
+            if slot in whole:
+                ends.append(start + count - 1)
+        self._cache.reserve(int(max(places)) + 1)
         device = self.model.device
-        places = start[:, None] + np.arange(count)  # [R, Q]
-        self._widen(int(places.max()) + 1)
-        ids = torch.from_numpy(np.take_along_axis(self._held[everyone], places, 1)).to(device)
-        where = torch.from_numpy(places).to(device)
-        self._cache.aim(everyone, where, width)
-        logits: Tensor = self.model(
-            input_ids=ids,
-            attention_mask=masks(self.model.config, where, width, self.model.dtype),
-            position_ids=where.clamp(max=width - 1),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        self._cached[rows] = end if inner is None else end[inner]
-        self.read += int((end - start).sum())
-        return (logits if inner is None else logits[inner]).float()
+        ids = torch.from_numpy(self._held[slots, places]).to(device)
+        where = torch.tensor(np.array(places), device=device)
+        width = int(self._size[rows].max()) if rows else 0
+        plan = Plan(self._cache, torch.tensor(slots, device=device), where, rows, segments, width)
+        with planned(self.model, plan):
+            logits: Tensor = self.model(
+                input_ids=ids[None],
+                position_ids=where[None],
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(ends or [0], device=device),
+            ).logits[0]
+        self._cached[rows] += 1
+        for slot, count in parts.items():
+            self._cached[slot] += count
+        self.read += len(slots)
+        return logits.float()

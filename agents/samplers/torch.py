@@ -1,4 +1,4 @@
-"""The in-process sampler: any Hugging Face causal LM of attention layers, decoded with continuous batching."""
+"""The in-process sampler: any Hugging Face causal LM whose layers are attention, with continuous batching."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
