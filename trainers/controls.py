@@ -32,9 +32,9 @@ def controls(settings: Controls) -> Path:
     run = demo.plan(demo.Demo(seed=settings.seed))
     runs = {
         "zero": replace(run, demonstrations=0),
-        # a third of the epochs is still three times as many steps of cloning, and enough to converge
+        # half of the epochs is still five times as many steps of cloning, and enough to converge
         "clone": replace(
-            run, demonstrations=10 * run.demonstrations, clone_epochs=max(1, run.clone_epochs // 3), steps=0
+            run, demonstrations=10 * run.demonstrations, clone_epochs=max(1, run.clone_epochs // 2), steps=0
         ),
     }
     reports = {}
