@@ -175,7 +175,7 @@ def test_a_batch_without_credit_takes_no_step() -> None:
 def test_epochs_and_minibatches_are_steps_on_whole_groups(monkeypatch) -> None:
     learner, seen = Learner(qwen(), m_grpo(epochs=2, minibatches=3), lr=1e-3), []
     step = learner._backward
-    monkeypatch.setattr(learner, "_backward", lambda part, tally: (seen.append(part), step(part, tally)))
+    monkeypatch.setattr(learner, "_backward", lambda part, *more: (seen.append(part), step(part, *more)))
     log = learner.update(on_policy(learner, collate(plays())))
     assert [p.group.unique().tolist() for p in seen] == [[0], [1], [2]] * 2
     for part in seen:  # each step's loss is a mean over its own trajectories
