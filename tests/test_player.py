@@ -160,8 +160,8 @@ def test_the_watchdog_names_what_is_stuck_once(caplog: pytest.LogCaptureFixture)
 
     with caplog.at_level(logging.WARNING, "turngym"):
         asyncio.run(main())
-    (line,) = [r.getMessage() for r in caplog.records]
-    assert line.startswith("stuck: episode 7.0 of slow has waited 0 s for the world's step")
+    (line,) = [r.getMessage() for r in caplog.records if "the world's step" in r.getMessage()]
+    assert line.startswith("stuck: episode 7.0 of slow has waited ")
 
 
 def test_slots_bound_the_episodes_at_once() -> None:

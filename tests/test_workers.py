@@ -102,9 +102,7 @@ def test_the_order_to_end_is_heard_in_the_middle_of_a_play() -> None:
         workers.collect(1)
         workers.submit([Spec(1, "hang", 1, 2)])
         time.sleep(0.5)
-        start = time.monotonic()
-    assert time.monotonic() - start < 9.5, "it was killed"
-    assert not any(alive(process.pid or 0) for process in workers._processes)
+    assert [process.exitcode for process in workers._processes] == [0], "it was killed"
 
 
 def test_a_worker_without_a_sign_of_life_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -177,7 +177,7 @@ class Workers:
         """End the processes; may be called twice."""
         for pipe in self._pipes:
             self._send(pipe, None)
-        last = time.monotonic() + 10  # seconds for all of them
+        last = time.monotonic() + 30  # seconds for all of them
         for process in self._processes:
             process.join(max(0.0, last - time.monotonic()))
             if process.is_alive():
