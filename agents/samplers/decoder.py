@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core import ContextFull, Finish, Request, Sample
 from .draw import draw, numbers
-from .slots import Plan, Segment, SlotCache, check, planned
+from .slots import Plan, Segment, SlotCache, blocks, check, planned
 
 WORTH = 16  # tokens: fewer are read sooner than copied
 _Ids = np.ndarray[Any, np.dtype[np.int64]]
@@ -220,8 +220,14 @@ class Decoder:
         device = self.model.device
         ids = torch.from_numpy(self._held[slots, places]).to(device)
         where = torch.tensor(np.array(places), device=device)
-        width = int(self._size[rows].max()) if rows else 0
-        plan = Plan(self._cache, torch.tensor(slots, device=device), where, rows, segments, width)
+        plan = Plan(
+            self._cache,
+            torch.tensor(slots, device=device),
+            where,
+            blocks(rows, self._size[rows].tolist(), device),
+            segments,
+            self.model.config.get_text_config().num_hidden_layers,
+        )
         with planned(self.model, plan):
             logits: Tensor = self.model(
                 input_ids=ids[None],

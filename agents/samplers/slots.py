@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import local
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import AttentionInterface, Cache
 from ...envs import UsageError
 
 NAME = "turngym_slots"
+CALL = 256  # tokens that attention reads in the time of one more call
 KINDS = {"full_attention", "sliding_attention"}  # layers that this cache can serve
 _now = local()  # the plan of the pass that this thread is in
 
@@ -29,19 +30,51 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Tokens ``start`` to ``stop`` of a pass are the last ones of contexts in slots ``first`` to ``last``."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    index: Tensor  # [stop - start] their slots, counted from ``first``
+    places: Tensor  # [last + 1 - first] the last token of each slot, 0 of those between that are idle
+    width: int  # of the longest of these contexts
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """One pass of N tokens: first one of each of ``rows`` (slots, ascending), then the ``segments``."""
+    """One pass of N tokens: first the ``blocks``, whose slots ascend, then the ``segments``."""
 
     cache: "SlotCache"
     slots: Tensor  # [N] where each token belongs
     places: Tensor  # [N] and its position there
-    rows: Sequence[int]
+    blocks: Sequence[Block]
     segments: Sequence[Segment]
-    width: int  # of the longest context among the rows
+    layers: int  # of the model
+    masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)  # layers of one window share them
+
+
+def blocks(slots: Sequence[int], sizes: Sequence[int], device: torch.device) -> list[Block]:
+    """Neighbours among ``slots`` (ascending) together, while the tokens read in vain cost less than another call."""
+    found, start = list[Block](), 0
+    while start < len(slots):
+        first, width, stop = slots[start], sizes[start], start + 1
+        while stop < len(slots):
+            wider = max(width, sizes[stop])
+            before, joined = (slots[stop - 1] + 1 - first) * width, (slots[stop] + 1 - first) * wider
+            if joined - before - sizes[stop] > CALL:
+                break
+            width, stop = wider, stop + 1
+        index = torch.tensor([slot - first for slot in slots[start:stop]])
+        places = index.new_zeros(int(index[-1]) + 1).index_copy_(0, index, torch.tensor(sizes[start:stop]) - 1)
+        found.append(Block(first, slots[stop - 1], start, stop, index.to(device), places.to(device), width))
+        start = stop
+    return found
 
 
 class SlotCache(Cache):
-    """Keys and values [S, L, H, D] a layer: S contexts of up to L tokens. L doubles as it must."""
+    """Keys and values [S, H, L, D] a layer: S contexts of up to L tokens. L doubles as it must."""
 
     def __init__(self, slots: int) -> None:
         super().__init__(layers=[])
@@ -56,13 +89,13 @@ class SlotCache(Cache):
         self.length = max(2 * self.length, -(-length // 64) * 64)
         for held in (self.keys, self.values):
             for layer, old in enumerate(held):
-                held[layer] = old.new_zeros(self.slots, self.length, *old.shape[2:])
-                held[layer][:, : old.shape[1]] = old
+                held[layer] = old.new_zeros(*old.shape[:2], self.length, old.shape[3])
+                held[layer][:, :, : old.shape[2]] = old
 
     def copy(self, source: int, targets: list[int], count: int) -> None:
         """The first ``count`` tokens of ``source`` are now those of ``targets`` too."""
         for held in (*self.keys, *self.values):
-            held[targets, :count] = held[source, :count]
+            held[targets, :, :count] = held[source, :, :count]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Write [1, H, N, D] to the places of the present plan."""
@@ -70,8 +103,8 @@ class SlotCache(Cache):
         for held, states in ((self.keys, key_states), (self.values, value_states)):
             fresh = states[0].transpose(0, 1)
             if len(held) <= layer_idx:
-                held.append(fresh.new_zeros(self.slots, self.length, *fresh.shape[1:]))
-            held[layer_idx][plan.slots, plan.places] = fresh
+                held.append(fresh.new_zeros(self.slots, fresh.shape[1], self.length, fresh.shape[2]))
+            held[layer_idx][plan.slots, :, plan.places] = fresh
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -94,51 +127,51 @@ def attend(
     plan: Plan = _now.plan
     keys, values = plan.cache.keys[module.layer_idx], plan.cache.values[module.layer_idx]
     asked = query[0].transpose(0, 1)  # [N, H, D]
-    out = torch.empty_like(asked)
-    if plan.rows:
-        out[: len(plan.rows)] = _rows(plan, asked[: len(plan.rows)], keys, values, scaling, sliding_window)
+    out = torch.zeros_like(asked)
+    for block in plan.blocks:
+        out[block.start : block.stop] = _block(plan, block, asked, keys, values, scaling, sliding_window)
+    deepest = module.layer_idx + 1 == plan.layers
     for part in plan.segments:
         end = part.begin + part.stop - part.start
-        seen = _seen(torch.arange(part.begin, end, device=query.device), end, sliding_window)
-        out[part.start : part.stop] = scaled_dot_product_attention(
-            query[:, :, part.start : part.stop],
-            keys[part.slot, None, :end].transpose(1, 2),
-            values[part.slot, None, :end].transpose(1, 2),
-            attn_mask=seen,
+        start = part.stop - 1 if deepest else part.start  # what other tokens attend to there reaches no logits
+        out[start : part.stop] = scaled_dot_product_attention(
+            query[:, :, start : part.stop],
+            keys[part.slot, None, :, :end],
+            values[part.slot, None, :, :end],
+            attn_mask=_mask(plan, start, plan.places[start : part.stop], end, sliding_window, query.dtype),
             scale=scaling,
-            enable_gqa=asked.shape[1] != keys.shape[2],
+            enable_gqa=asked.shape[1] != keys.shape[1],
         )[0].transpose(0, 1)
     return out[None], None
 
 
-def _rows(plan: Plan, asked: Tensor, keys: Tensor, values: Tensor, scaling: float | None, window: int | None) -> Tensor:
-    """Attention [R, H, D] of one token in each of R slots."""
-    rows, places = plan.rows, plan.places[: len(plan.rows)]
-    span = rows[-1] + 1 - rows[0]
-    index = plan.slots[: len(rows)]
-    where: slice | Tensor = index
-    if 2 * span <= 3 * len(rows):  # a view with idle rows in it is cheaper than a copy of keys and values
-        where, index = slice(rows[0], rows[-1] + 1), index - rows[0]
-        asked = asked.new_zeros(span, *asked.shape[1:]).index_copy(0, index, asked)
-        places = places.new_zeros(span).index_copy(0, index, places)
-    heads = keys.shape[2]
-    # the queries of a group of heads share their keys: one product for all of them
-    grouped = asked.reshape(len(asked), heads, -1, asked.shape[-1])
+def _block(plan: Plan, block: Block, asked: Tensor, keys: Tensor, values: Tensor, scaling: Any, window: Any) -> Tensor:
+    """Attention [R, H, D] of one token in each of R slots; idle slots between them are read too and left out."""
+    asked = asked[block.start : block.stop]
+    idle = len(block.places) > len(asked)
+    if idle:
+        asked = asked.new_zeros(len(block.places), *asked.shape[1:]).index_copy_(0, block.index, asked)
+    slots = slice(block.first, block.last + 1)
     out = scaled_dot_product_attention(
-        grouped,
-        keys[where, : plan.width].transpose(1, 2),
-        values[where, : plan.width].transpose(1, 2),
-        attn_mask=_seen(places, plan.width, window)[:, None, None],
+        asked.reshape(len(asked), keys.shape[1], -1, asked.shape[-1]),  # heads that share keys: one product for all
+        keys[slots, :, : block.width],
+        values[slots, :, : block.width],
+        attn_mask=_mask(plan, block.start, block.places, block.width, window, asked.dtype)[:, None, None],
         scale=scaling,
     ).reshape(asked.shape)
-    return out[index] if isinstance(where, slice) else out
+    return out[block.index] if idle else out
 
 
-def _seen(places: Tensor, width: int, window: int | None) -> Tensor:
-    """Bool [Q, width]: which tokens those at ``places`` [Q] may see."""
-    column = torch.arange(width, device=places.device)
-    seen = column <= places[:, None]
-    return seen & (column > places[:, None] - window) if window else seen
+def _mask(plan: Plan, start: int, places: Tensor, width: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """[Q, width]: 0 where tokens at ``places`` [Q] may see, else -inf."""
+    if (start, window) not in plan.masks:
+        column = torch.arange(width, device=places.device)
+        hidden = column > places[:, None]
+        if window:
+            hidden |= column <= places[:, None] - window
+        zeros = torch.zeros(hidden.shape, dtype=dtype, device=places.device)
+        plan.masks[start, window] = zeros.masked_fill_(hidden, -torch.inf)
+    return plan.masks[start, window]
 
 
 @contextmanager
