@@ -96,6 +96,22 @@ def play(setting: Setting, *tasks: str, size: int = 2) -> dict[str, Group]:
     return {g.spec.task: g for g in groups}
 
 
+def test_a_group_begins_once_when_there_is_room_for_it() -> None:
+    events: list[tuple[str, int]] = []
+
+    async def main() -> None:
+        player = Player(replace(SETTING, slots=2, together=False))
+        specs = [Spec(i, "fine", i, 2) for i in range(3)]
+        await player.play(
+            specs, lambda group: events.append(("end", group.spec.group)), lambda b: events.append(("begin", b.group))
+        )
+        await player.close()
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+    assert sorted(events) == [*(("begin", i) for i in range(3)), *(("end", i) for i in range(3))]
+    assert events.index(("begin", 2)) > events.index(("end", 0)), "with two slots it had to wait"
+
+
 def outcomes(group: Group) -> list[str]:
     return [t.outcome for t in group.trajectories]
 

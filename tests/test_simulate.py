@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turngym.envs import TurngymError
+from turngym.trainers.admission import Admission
 from turngym.trainers.episodes import stored
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Limits, Spec
@@ -35,11 +36,17 @@ def again(seed: int, tmp: Path, law: str, name: str = "a", **changes: Any) -> Si
 
 
 @settings(max_examples=25)
-@given(law=st.sampled_from(sorted(LAWS)), max_lag=st.integers(0, 5), groups=st.integers(1, 6), seed=st.integers(0, 99))
+@given(
+    law=st.sampled_from(sorted(LAWS)),
+    max_lag=st.integers(0, 5),
+    groups=st.integers(1, 6),
+    slots=st.sampled_from([0, 2, 5]),
+    seed=st.integers(0, 99),
+)
 def test_no_token_is_older_than_the_bound_and_every_group_trains_once(
-    tmp_path_factory: pytest.TempPathFactory, law: str, max_lag: int, groups: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory, law: str, max_lag: int, groups: int, slots: int, seed: int
 ) -> None:
-    done = again(seed, tmp_path_factory.mktemp("run"), law, max_lag=max_lag, groups=groups)
+    done = again(seed, tmp_path_factory.mktemp("run"), law, max_lag=max_lag, groups=groups, slots=slots)
     assert max(done.lags) <= max_lag
     assert [len(batch) for batch in done.batches] == [groups] * 12
     trained = [g.spec.group for batch in done.batches for g in batch]
@@ -78,6 +85,17 @@ def delay(done: Simulated) -> float:
 def test_a_bound_on_lag_buys_time(tmp_path: Path) -> None:
     seconds = [again(0, tmp_path, "log-normal", str(lag), max_lag=lag, steps=20).seconds for lag in (0, 1, 4)]
     assert seconds[0] > 1.3 * seconds[1] > 1.3 * seconds[2]
+
+
+def test_a_group_is_as_old_as_its_first_token_not_as_its_place_in_the_queue(tmp_path: Path) -> None:
+    """With few slots most admitted groups wait; were that time lag, updates would wait for them, too."""
+    changes = {"max_lag": 2, "steps": 40, "slots": 6}
+    done = again(0, tmp_path, "log-normal", "a", **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Admission, "begin", lambda *_: None)
+        other = again(0, tmp_path, "log-normal", "b", **changes)
+    assert max(done.lags) <= 2 and max(other.lags) <= 2
+    assert done.seconds < 0.95 * other.seconds
 
 
 def test_episodes_go_on_under_new_weights_and_say_so(tmp_path: Path) -> None:

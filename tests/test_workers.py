@@ -12,7 +12,7 @@ from processes import alive
 
 from turngym.envs import EnvError, UsageError
 from turngym.trainers.player import Setting
-from turngym.trainers.rollout import Spec
+from turngym.trainers.rollout import Begun, Group, Spec
 from turngym.trainers.workers import Workers
 
 WORLD = '''
@@ -72,6 +72,16 @@ def test_every_group_comes_back_once(together: bool) -> None:
     assert sorted(g.spec.group for g in groups) == [0, 1, 2, 3, 9, 10]
     assert all(t.outcome == "terminated" for g in groups for t in g.trajectories)
     assert not any(alive(process.pid or 0) for process in workers._processes)
+
+
+def test_a_group_is_heard_of_when_it_begins_and_when_it_ends() -> None:
+    with Workers(SETTING, 1) as workers:
+        assert workers.hear(wait=False) == []
+        workers.submit([Spec(4, "fine", 4, 2)])
+        heard = workers.hear()
+        while not isinstance(heard[-1], Group):
+            heard += workers.hear()
+    assert [e if isinstance(e, Begun) else e.spec.group for e in heard] == [Begun(4, 0), 4]
 
 
 def test_without_togetherness_a_slow_group_holds_up_nobody() -> None:

@@ -9,7 +9,7 @@ from ..envs import UsageError
 
 @dataclass(slots=True)
 class _Group:
-    version: int  # of the weights when it was admitted
+    version: int  # of the weights when it was admitted, or when its first episode began
     order: int  # of admission
     finished: bool = False
 
@@ -17,9 +17,9 @@ class _Group:
 class Admission:
     """Counts groups from their admission until an update takes them; it holds no episode itself.
 
-    The lag of a group is the version of the update that takes it less the version that admitted it, the
-    largest lag of its tokens. It never exceeds ``max_lag``, whatever the episodes' lengths; ``max_lag`` 0 is
-    synchronous training.
+    The lag of a group is the version of the update that takes it less the version under which it began, the
+    largest lag of its tokens; until it is known to have begun, the version that admitted it counts. It never
+    exceeds ``max_lag``, whatever the episodes' lengths; ``max_lag`` 0 is synchronous training.
 
     Args:
         batch: groups that one update takes.
@@ -55,6 +55,11 @@ class Admission:
             raise UsageError(f"group {group} cannot start at version {version}: no room, or it has started")
         self._groups[group] = _Group(version, self._order)
         self._order += 1
+
+    def begin(self, group: int, version: int) -> None:
+        """``group`` had to wait for a slot and begins under ``version``: it is no older than that."""
+        found = self._find(group)
+        found.version = max(found.version, version)
 
     def finish(self, group: int) -> None:
         """All episodes of ``group`` ended and it is kept."""

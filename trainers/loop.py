@@ -12,7 +12,7 @@ from .demonstrations import number
 from .episodes import Dump
 from .log import Log
 from .progress import Progress
-from .rollout import Group, Spec, Trajectory
+from .rollout import Begun, Group, Spec, Trajectory
 from .settings import Run
 
 
@@ -25,6 +25,8 @@ class Players(Protocol):
     def submit(self, specs: Sequence[Spec]) -> None: ...
 
     def collect(self, count: int) -> list[Group]: ...
+
+    def hear(self, wait: bool = True) -> list[Group | Begun]: ...
 
     def publish(self, tensors: Mapping[str, Tensor], version: int) -> None: ...
 
@@ -122,14 +124,14 @@ class Loop:
     def _groups(self) -> list[Group]:
         """The groups of the next update, played under weights at most ``max_lag`` old."""
         began, version = self.clock(), self.study.version
+        self._told(self.players.hear(wait=False))
         while True:
             self._start(self.admission.room(version), version)
             if (taken := self.admission.take(version)) is not None:
                 self._waited = self.clock() - began
                 self._open = [g for g in self._open if g not in taken]
                 return [self._finished.pop(g) for g in taken]
-            for group in self.players.collect(1):
-                self._keep(group)
+            self._told(self.players.hear())
 
     def _start(self, room: int, version: int) -> None:
         """Admit up to ``room`` groups: after a resume those that were open, then new ones."""
@@ -183,6 +185,13 @@ class Loop:
                 self._keep(group)
         both = [(a, b) for a, b in zip(last(ours), last(theirs), strict=True) if a.scored and b.scored]
         return {"browser_agreement": sum(path(a) == path(b) for a, b in both) / len(both)} if both else {}
+
+    def _told(self, events: Sequence[Group | Begun]) -> None:
+        for event in events:
+            if isinstance(event, Begun):
+                self.admission.begin(event.group, event.version)
+            else:
+                self._keep(event)
 
     def _keep(self, group: Group) -> None:
         self._finished[group.spec.group] = group

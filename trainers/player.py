@@ -15,7 +15,7 @@ from ..agents.memory import MEMORIES
 from ..agents.scripted import RandomAgent
 from ..envs import Env, Messages
 from ..wrappers import Isolated
-from .rollout import Group, Limits, Pinned, Spec, Trajectory, rollout
+from .rollout import Begun, Group, Limits, Pinned, Spec, Trajectory, rollout
 from .worlds import Options, recorded
 
 SCRIPTED = ("random", "gold")
@@ -67,19 +67,28 @@ class Player:
         self._room = asyncio.Semaphore(setting.slots)
         self._doing: dict[str, tuple[str, float]] = {}  # what an episode waits for, and since when
 
-    async def play(self, specs: Sequence[Spec], done: Callable[[Group], None]) -> None:
-        """All groups, as many episodes at once as there are slots; ``done`` gets each group as it ends."""
+    async def play(
+        self, specs: Sequence[Spec], done: Callable[[Group], None], begun: Callable[[Begun], None] | None = None
+    ) -> None:
+        """All groups, as many episodes at once as there are slots.
+
+        ``done`` gets each group as it ends, ``begun`` hears of it when the first of its episodes has a slot.
+        """
         jobs = [(spec, member) for spec in specs for member in range(spec.size)]
         # together, jobs are dealt beforehand, and an episode is the sampler's from first to last: no batch depends
         # on timing; else whoever is free takes the next
         lanes = min(self.setting.slots, len(jobs)) if self.setting.together else len(jobs)
         played: dict[Spec, list[Trajectory]] = {spec: [] for spec in specs}
         ended: dict[Spec, int] = {spec: 0 for spec in specs}
+        waiting = set(specs)
 
         async def lane(mine: Sequence[tuple[Spec, int]]) -> None:
             async with self._room:
                 with self.sampler.playing() if self.sampler else nullcontext():
                     for spec, member in mine:
+                        if begun and spec in waiting:
+                            waiting.discard(spec)
+                            begun(Begun(spec.group, self.sampler.version if self.sampler else 0))
                         played[spec] += await self.member(spec, member)
                         ended[spec] += 1
                         if ended[spec] == spec.size:

@@ -79,6 +79,14 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """The first episode of a group has a slot; all its tokens will be of ``version`` or a later one."""
+
+    group: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Deadlines in seconds, 0 for none: of an agent's action, of a world's reset or step, of a whole episode."""
 

@@ -5,6 +5,7 @@ For tests of the loop's rules and for studying schedules: what a latency law cos
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..envs import Messages, TurngymError, user
 from .episodes import Dump
 from .log import Log
 from .loop import Loop
-from .rollout import Group, Limits, Spec, Step, Trajectory, rollout
+from .rollout import Begun, Group, Limits, Spec, Step, Trajectory, rollout
 from .settings import Run
 
 T = TypeVar("T")
@@ -90,14 +91,17 @@ class _Open:
 
 
 class Players:
-    """Plays with the scripted sampler, all episodes at once, in virtual time."""
+    """Plays with the scripted sampler, ``slots`` episodes at once (0: all), in virtual time."""
 
     worlds: Mapping[str, Any] = {}
 
-    def __init__(self, world: World, *, seed: int = 0, token: float = 0.01, limits: Limits | None = None) -> None:
+    def __init__(
+        self, world: World, *, seed: int = 0, token: float = 0.01, limits: Limits | None = None, slots: int = 0
+    ) -> None:
         self.loop, self.world, self.seed, self.limits = VirtualLoop(), world, seed, limits or Limits()
         self.sampler = ScriptedSampler(lambda ids, weights: torch.zeros(8), seconds=token)
-        self._finished: asyncio.Queue[Group] = asyncio.Queue()
+        self._room = asyncio.Semaphore(slots or sys.maxsize)
+        self._heard: asyncio.Queue[Group | Begun] = asyncio.Queue()
         self._tasks = set[asyncio.Task[None]]()
 
     @property
@@ -111,7 +115,16 @@ class Players:
             task.add_done_callback(self._tasks.discard)
 
     def collect(self, count: int) -> list[Group]:
-        return [self.run(self._finished.get()) for _ in range(count)]
+        groups: list[Group] = []
+        while len(groups) < count:
+            groups += [event for event in self.hear() if isinstance(event, Group)]
+        return groups
+
+    def hear(self, wait: bool = True) -> list[Group | Begun]:
+        heard = [self.run(self._heard.get())] if wait else []
+        while not self._heard.empty():
+            heard.append(self._heard.get_nowait())
+        return heard
 
     def publish(self, tensors: Mapping[str, Tensor], version: int) -> None:
         self.sampler.publish(tensors.items(), version)
@@ -127,8 +140,17 @@ class Players:
         self.loop.close()
 
     async def _group(self, spec: Spec) -> None:
-        played = await asyncio.gather(*(self._episode(spec, member) for member in range(spec.size)))
-        self._finished.put_nowait(Group(spec, tuple(played)))
+        begun = asyncio.Event()
+
+        async def member(number: int) -> Trajectory:
+            async with self._room:
+                if not begun.is_set():
+                    begun.set()
+                    self._heard.put_nowait(Begun(spec.group, self.sampler.version))
+                return await self._episode(spec, number)
+
+        played = await asyncio.gather(*map(member, range(spec.size)))
+        self._heard.put_nowait(Group(spec, tuple(played)))
 
     async def _episode(self, spec: Spec, member: int) -> Trajectory:
         key = (self.seed, spec.group, member)
@@ -191,11 +213,11 @@ class Simulated:
 
 
 def simulate(run: Run, world: World, out: Path | str, *, learning: float = 1.0, token: float = 0.01) -> Simulated:
-    """Run ``run``'s loop (its ``steps``, ``groups``, ``size``, ``max_lag``, ``soft``) in ``world``.
+    """Run ``run``'s loop (its ``steps``, ``groups``, ``size``, ``max_lag``, ``soft``, ``slots``) in ``world``.
 
     ``learning`` is the seconds of an update, ``token`` those of a token; log and episodes lie in ``out``.
     """
-    players = Players(world, seed=run.seed, token=token)
+    players = Players(world, seed=run.seed, token=token, slots=run.slots)
     student = Student(players, learning)
     try:
         with Log(out) as log:

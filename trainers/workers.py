@@ -20,13 +20,13 @@ from torch import Tensor
 from ..envs import EnvError, TurngymError, UsageError
 from ..wrappers.isolated import portable
 from .player import Player, Setting
-from .rollout import Group, Spec
+from .rollout import Begun, Group, Spec
 
 _BEAT = 1.0  # seconds between two signs of life
 
 
 def serve(setting: Setting, pipe: Connection) -> None:
-    """A worker's main: ("play", specs) answers group for each, ("weights", version, tensors) loads, None ends."""
+    """A worker's main: ("play", specs) answers Begun, then Group for each, ("weights", ...) loads, None ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     torch.set_num_threads(1)
     logging.basicConfig(format="%(message)s")
@@ -54,7 +54,7 @@ async def _serve(setting: Setting, pipe: Connection) -> None:
     async def do(order: tuple[Any, ...]) -> None:
         async with turn if setting.together else nullcontext():
             if order[0] == "play":
-                await player.play(order[1], pipe.send)
+                await player.play(order[1], pipe.send, pipe.send)
             else:
                 assert player.sampler is not None, "scripted agents have no weights"
                 player.sampler.publish(((k, torch.from_numpy(v)) for k, v in order[2].items()), order[1])
@@ -111,7 +111,7 @@ class Workers:
         context = mp.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
-        self._answers: queue.SimpleQueue[Group | BaseException] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Group | Begun | BaseException] = queue.SimpleQueue()
         self._heard: dict[Connection, float] = {}  # when a worker last said anything
         self._stall = setting.stall
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -145,13 +145,26 @@ class Workers:
                 self._send(pipe, ("play", dealt))
 
     def collect(self, count: int) -> list[Group]:
-        """The next ``count`` groups as they end; raises what a worker failed with, EnvError when one died.
-
-        While none comes, the watchdog names a worker that gives no sign of life; what a living one waits for, it says
-        itself.
-        """
+        """The next ``count`` groups as they end; raises what a worker failed with, EnvError when one died."""
         groups: list[Group] = []
         while len(groups) < count:
+            if isinstance(answer := self._next(), Group):
+                groups.append(answer)
+        return groups
+
+    def hear(self, wait: bool = True) -> list[Group | Begun]:
+        """All that has happened since, at least one thing if ``wait``; raises like ``collect``."""
+        heard = [self._next()] if wait else []
+        while not self._answers.empty():
+            heard.append(self._next())
+        return heard
+
+    def _next(self) -> Group | Begun:
+        """While nothing comes, the watchdog names a worker that gives no sign of life.
+
+        What a living one waits for, it says itself.
+        """
+        while True:
             try:
                 answer = self._answers.get(timeout=self._stall)
             except queue.Empty:
@@ -159,8 +172,7 @@ class Workers:
                 continue
             if isinstance(answer, BaseException):
                 raise answer
-            groups.append(answer)
-        return groups
+            return answer
 
     def _complain(self) -> None:
         now = time.monotonic()
