@@ -8,9 +8,9 @@ Synchronous training waits for the slowest episode of each update, but its episo
 (``--no-exact``). Pairs share a seed. The synchronous runs of all seeds go at the same time, as they wait for most of
 it, and beside them the asynchronous ones, one after the other.
 
-A run ends when the mean success of five updates in a row is above the goal. Then the weights of every second update
-play held-out tasks that do not wait, and what is compared is the time after which the mean of three in a row reaches
-the goal. Prints one JSON line; started again it goes on where it stopped.
+A run ends when the mean success of five updates in a row is well above the goal. Then the weights of every second
+update play held-out tasks that do not wait, and what is compared is the time after which the mean of three in a row
+reaches the goal. Prints one JSON line; started again with the same settings it goes on where it stopped.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def start(out: Path, mode: str, seed: int, steps: int) -> "subprocess.Popen[byte
     """The run, gone on with where it was."""
     folder = place(out, mode, seed)
     if (folder / "run.json").exists():
-        return train(out, ["--resume", str(folder)])
+        return train(out, ["--resume", str(folder), "--steps", str(steps)])
     model = ["--model", str(out / "clone"), "--clone-epochs", "0"]
     return train(out, [*MODES[mode], *COMMON, *model, "--seed", str(seed), "--steps", str(steps), "--out", str(folder)])
 
@@ -119,9 +119,14 @@ def race(out: Path, seeds: int, steps: int) -> None:
 
 
 def done(folder: Path, steps: int) -> bool:
-    won = [row["success"] for row in rows(folder)]
+    saved = [row for row in rows(folder) if kept(folder, row["step"]).exists()]  # a log is ahead of its checkpoint
+    won = [row["success"] for row in saved]
     means = [sum(won[i - TRAINED : i]) / TRAINED for i in range(TRAINED, len(won) + 1)]
     return len(won) >= steps or max(means, default=0.0) >= ENOUGH
+
+
+def kept(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"{step:06d}.pt"
 
 
 def path(out: Path) -> str:
@@ -135,11 +140,11 @@ def reached(folder: Path, judge: "Judge") -> tuple[float, int, list[float]]:
         seconds += row["seconds/wait"] + row["seconds/learn"] + row["seconds/other"]
         if row["step"] % EVERY:
             continue
-        state = checkpoint.load(folder / "checkpoints" / f"{row['step']:06d}.pt")
+        state = checkpoint.load(kept(folder, row["step"]))
         found.append(judge(state["study"]["learner"]["model"]))
         if len(found) >= JUDGED and sum(found[-JUDGED:]) / JUDGED >= GOAL:
             return seconds, row["step"], found
-    sys.exit(f"{folder} never reached {GOAL:.0%}: give it more --steps")
+    sys.exit(f"{folder} never reached {GOAL:.0%}: ENOUGH is too low, or --steps")
 
 
 class Judge:

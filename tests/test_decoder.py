@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turngym.agents import Request, Sample
-from turngym.agents.samplers.decoder import Decoder
+from turngym.agents.samplers.decoder import CHUNK, Decoder
 from turngym.agents.tiny import model as shape
 
 SIZE, STOP = 40, 1
@@ -50,6 +50,13 @@ def passes(decoder: Decoder, *requests: Request) -> int:
     for request, sample in zip(requests, samples, strict=True):
         right(request, sample)
     return decoder.read - before - sum(len(s.tokens) for s in samples)
+
+
+def test_a_prompt_read_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHUNK, "cpu", 7)
+    requests = [ask(LONG, "a"), ask(LONG[:11], "b"), ask((9, *LONG), "c")]
+    for request, sample in zip(requests, decode(Decoder(MODEL, 2), *requests), strict=True):
+        right(request, sample)
 
 
 def test_a_turn_reads_what_is_new_to_its_episode() -> None:

@@ -19,6 +19,7 @@ from .rollout import Begun, Group, Limits, Pinned, Spec, Trajectory, rollout
 from .worlds import Options, recorded
 
 SCRIPTED = ("random", "gold")
+ROWS = 128  # contexts that a sampler decodes at once, and whose keys and values it keeps
 CLOSING = 5.0  # seconds that a world may take to close
 
 
@@ -58,7 +59,8 @@ class Player:
             from .models import load
 
             model, tokenizer = load(setting.agent, setting.device)
-            self.sampler, self.prompter = TorchSampler(model, together=setting.together), Prompter(tokenizer)
+            rows = min(setting.slots, ROWS)
+            self.sampler, self.prompter = TorchSampler(model, rows=rows, together=setting.together), Prompter(tokenizer)
         self._threads = [ThreadPoolExecutor(1, f"world-{i}") for i in range(setting.threads)]
         self._worlds = dict(setting.worlds)
         self._free: dict[str, list[Pinned]] = {}

@@ -117,7 +117,8 @@ class Players:
     def collect(self, count: int) -> list[Group]:
         groups: list[Group] = []
         while len(groups) < count:
-            groups += [event for event in self.hear() if isinstance(event, Group)]
+            if isinstance(event := self.run(self._heard.get()), Group):
+                groups.append(event)
         return groups
 
     def hear(self, wait: bool = True) -> list[Group | Begun]:
@@ -140,12 +141,13 @@ class Players:
         self.loop.close()
 
     async def _group(self, spec: Spec) -> None:
-        begun = asyncio.Event()
+        waiting = True
 
         async def member(number: int) -> Trajectory:
+            nonlocal waiting
             async with self._room:
-                if not begun.is_set():
-                    begun.set()
+                if waiting:
+                    waiting = False
                     self._heard.put_nowait(Begun(spec.group, self.sampler.version))
                 return await self._episode(spec, number)
 

@@ -139,13 +139,16 @@ class Workers:
             self._send(pipe, ("weights", version, arrays))
 
     def submit(self, specs: Sequence[Spec]) -> None:
-        """Start groups; ``collect`` brings them."""
+        """Start groups; ``collect`` or ``hear`` brings them."""
         for i, pipe in enumerate(self._pipes):
             if dealt := [spec for spec in specs if spec.group % len(self._pipes) == i]:
                 self._send(pipe, ("play", dealt))
 
     def collect(self, count: int) -> list[Group]:
-        """The next ``count`` groups as they end; raises what a worker failed with, EnvError when one died."""
+        """The next ``count`` groups as they end, without word of when they began.
+
+        Raises what a worker failed with, EnvError when one died.
+        """
         groups: list[Group] = []
         while len(groups) < count:
             if isinstance(answer := self._next(), Group):
@@ -205,7 +208,7 @@ class Workers:
         try:
             pipe.send(message)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the worker has failed; ``collect`` receives why
+            pass  # the worker has failed; ``collect`` or ``hear`` receives why
 
     def _read(self, pipes: list[Connection]) -> None:
         """In a thread of its own: hands on what the workers answer until every one has ended."""

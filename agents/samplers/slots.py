@@ -14,7 +14,7 @@ from transformers import AttentionInterface, Cache
 from ...envs import UsageError
 
 NAME = "turngym_slots"
-CALL = 256  # tokens that attention reads in the time of one more call
+CALL = {"cpu": 256}  # tokens that attention reads in the time of one more call, 65536 elsewhere
 KINDS = {"full_attention", "sliding_attention"}  # layers that this cache can serve
 _now = local()  # the plan of the pass that this thread is in
 
@@ -57,13 +57,13 @@ class Plan:
 
 def blocks(slots: Sequence[int], sizes: Sequence[int], device: torch.device) -> list[Block]:
     """Neighbours among ``slots`` (ascending) together, while the tokens read in vain cost less than another call."""
-    found, start = list[Block](), 0
+    found, start, call = list[Block](), 0, CALL.get(device.type, 65536)
     while start < len(slots):
         first, width, stop = slots[start], sizes[start], start + 1
         while stop < len(slots):
             wider = max(width, sizes[stop])
             before, joined = (slots[stop - 1] + 1 - first) * width, (slots[stop] + 1 - first) * wider
-            if joined - before - sizes[stop] > CALL:
+            if joined - before - sizes[stop] > call:
                 break
             width, stop = wider, stop + 1
         index = torch.tensor([slot - first for slot in slots[start:stop]])

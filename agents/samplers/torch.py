@@ -26,7 +26,7 @@ class TorchSampler:
     Decoding runs in one thread of its own; the event loop stays free. A request that is cancelled leaves at once.
     """
 
-    def __init__(self, model: Any, *, rows: int = 128, together: bool = True) -> None:
+    def __init__(self, model: Any, *, rows: int = 64, together: bool = True) -> None:
         self.model, self.together = model.eval(), together
         self.decoder = Decoder(self.model, rows)
         self._waiting: list[tuple[Request, _Answer]] = []
@@ -70,6 +70,7 @@ class TorchSampler:
         if unknown := sorted(set(fresh) - set(own)):
             raise KeyError(f"the sampler's model has no weights {', '.join(unknown)}")
         if self._driver is None:
+            self._fresh = None
             self._load(fresh, version)
         else:
             self._fresh, self._called = ({name: tensor.clone() for name, tensor in fresh.items()}, version), True
