@@ -55,6 +55,10 @@ def passes(decoder: Decoder, *requests: Request) -> int:
 def test_a_prompt_read_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CHUNK, "cpu", 7)
     requests = [ask(LONG, "a"), ask(LONG[:11], "b"), ask((9, *LONG), "c")]
+    decoder = Decoder(MODEL, 2)
+    decoder.put(requests[0])
+    decoder.step()
+    assert decoder.read == 7
     for request, sample in zip(requests, decode(Decoder(MODEL, 2), *requests), strict=True):
         right(request, sample)
 
