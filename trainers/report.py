@@ -109,7 +109,8 @@ def table(reports: Mapping[str, Report]) -> str:
     lines = [head]
     for name, row in rows.items():
         rates = [row.success, *(row.by_level.get(level) for level in levels)]
-        counts = [f"{row.turns:.1f}", str(row.success.episodes), str(row.failures), f"{row.seconds:.0f}" if row.seconds else "–"]
+        seconds = f"{row.seconds:.0f}" if row.seconds else "–"
+        counts = [f"{row.turns:.1f}", str(row.success.episodes), str(row.failures), seconds]
         lines.append([name, *map(_cell, rates), *counts])
     templates = _names(report.by_template for report in rows.values())
     below = [["template", *rows]]
