@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from turngym.agents import Action, Call, Request, Sample, Turn
 from turngym.envs import TurngymError, UsageError
@@ -34,6 +34,12 @@ def seeded(build, dtype=torch.float64):
 
 def qwen(dtype=torch.float64, **changes) -> Qwen3ForCausalLM:
     return seeded(lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL | changes)), dtype)
+
+
+def gpt() -> GPT2LMHeadModel:
+    """All of it computes in float64; the norms of Qwen3 do not, so that other trees round its gradients otherwise."""
+    sizes = {"vocab_size": 32, "n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1}
+    return seeded(lambda: GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3)))
 
 
 def play(g, group, member, source="policy", temperature=1.0, version=0, tokens=None) -> Trajectory:
@@ -124,7 +130,7 @@ def test_micro_batches_change_no_gradient(made) -> None:
     played = collate([*plays(), play(g, 9, 1, "demonstration")])
     results = []
     for micro_tokens in (30, 10**6):
-        learner = Learner(qwen(), made, lr=1e-3, micro_tokens=micro_tokens)
+        learner = Learner(gpt(), made, lr=1e-3, micro_tokens=micro_tokens)
         near = on_policy(learner, played)
         near = replace(near, behaviour=near.behaviour - 0.1 * near.loss_mask * (near.ids % 3))
         log = learner.update(near)
@@ -138,13 +144,13 @@ def test_micro_batches_change_no_gradient(made) -> None:
 
 def test_an_update_descends_the_published_gradient_and_skips_rows_without_credit() -> None:
     """Against the whole batch through the whole model, nothing dropped, sorted or gathered."""
-    model, made = qwen(), m_grpo(grad_clip=1e9)
+    model, made = gpt(), m_grpo(grad_clip=1e9)
     learner = Learner(model, made, lr=1e-3, micro_tokens=50)
     batch = on_policy(learner, collate(plays()))
     batch = replace(batch, reward=torch.where(batch.group == 1, 1.0, batch.reward))
     log = learner.update(batch)
     ours = [p.grad.clone() for p in learner.parameters]
-    fresh = qwen()
+    fresh = gpt().eval()
     prepared = made.prepared(batch)
     logp = reference_log_probs(fresh, batch)
     a, w = prepared.advantage, prepared.weights["policy"]

@@ -1,5 +1,6 @@
 """What a forward pass gives equals the whole model's own, whatever is gathered, sorted or padded."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -69,13 +70,16 @@ def gpt() -> nn.Module:
     return seeded(lambda: GPT2LMHeadModel(GPT2Config(**sizes, attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5)))
 
 
-@pytest.mark.parametrize(("build", "splits"), [(qwen, True), (gemma, False), (gpt, True)])
+@pytest.mark.parametrize(
+    ("build", "splits", "branches"), [(qwen, True, True), (gemma, False, False), (gpt, True, True)]
+)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_log_probs_are_the_model_s_own(build, splits, temperature) -> None:
+def test_log_probs_are_the_model_s_own(build, splits, branches, temperature) -> None:
     model = build()
     learner = Learner(model, m_grpo(), lr=1e-3, micro_tokens=40)
     batch = collate(plays(temperature=temperature))
     assert learner.network.splits is splits, "a model that caps its logits runs whole"
+    assert (learner.network.nodes > 0) is branches, "a window of attention would look past a tree's branch"
     model.train()  # whoever meddled: dropout stays off while learning
     ours = learner.log_probs(batch)
     with torch.no_grad():
@@ -113,7 +117,7 @@ def test_pack_fills_micro_batches_with_rows_of_like_length() -> None:
     batch = wide([5, 9, 2, 9, 30, 5])
     packed = pack(batch, 20)
     assert sorted(i for index in packed for i in index.tolist()) == list(range(6))
-    assert [batch.lengths[index].tolist() for index in packed] == [[30], [9, 9], [5, 5, 2]]
+    assert [sorted(batch.lengths[index].tolist()) for index in packed] == [[30], [9, 9], [2, 5, 5]]
     assert pack(batch.take(torch.tensor([], dtype=torch.long)), 20) == []
 
 
@@ -124,9 +128,26 @@ def test_equal_rows_share_a_micro_batch_and_pass_once() -> None:
     assert [sorted(index.tolist()) for index in packed] in ([[0, 2, 4, 5], [1, 3]], [[0, 2, 4, 5], [3, 1]])
     model = qwen()
     output = Output(Network(model), batch.take(packed[0]))
-    assert output.distinct[0].shape[0] == 2
+    assert output.forest.ids.shape == (1, 16), "both rows are one tree, of which they share nothing"
     alone = [Output(Network(model), batch.take(index[None])).logp for index in packed[0]]
     torch.testing.assert_close(output.logp, torch.cat(alone), rtol=0, atol=1e-12)
+
+
+def test_trees_change_neither_log_probs_nor_gradients() -> None:
+    g = torch.Generator().manual_seed(0)
+    twins = [t for n in range(3) for t in [play(g, n, 0), play(g, n, 1)] for _ in range(2)]
+    batch = collate([replace(t, member=i) for i, t in enumerate(twins)])
+    batch.ids[:, :3] = torch.tensor([3, 1, 2])  # whatever they went on with, they began alike
+    found = {}
+    for nodes in (0, 64):
+        model = gpt()
+        network = Network(model)
+        network.nodes = nodes
+        output = Output(network, batch)
+        (output.logp.sum() + output.entropy.sum()).backward()
+        found[nodes] = output.logp.detach(), [p.grad for p in model.parameters()]
+        assert output.forest.branches is (nodes > 0)
+    torch.testing.assert_close(found[64], found[0], rtol=1e-9, atol=1e-9)
 
 
 def test_entropy_is_that_of_the_tempered_distribution() -> None:

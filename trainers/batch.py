@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import NewType
 
 import torch
@@ -141,8 +142,7 @@ def collate(trajectories: Sequence[Trajectory], policy: str | None = None) -> Ba
 
 def _pad(lines: Sequence[Sequence[float]], fill: float, dtype: torch.dtype) -> Tensor:
     """B lines as one tensor [B, T], filled on the right."""
-    width = max((len(line) for line in lines), default=0)
-    out = torch.full((len(lines), width), fill, dtype=dtype)
-    for row, line in zip(out, lines, strict=True):
-        row[: len(line)] = torch.tensor(line, dtype=dtype)
+    lengths = torch.tensor([len(line) for line in lines], dtype=torch.long)
+    out = torch.full((len(lines), max(lengths.tolist(), default=0)), fill, dtype=dtype)
+    out[torch.arange(out.shape[1]) < lengths[:, None]] = torch.tensor([*chain.from_iterable(lines)], dtype=dtype)
     return out

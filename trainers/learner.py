@@ -132,7 +132,7 @@ class Learner:
 
     def _backward(self, batch: Batch, tally: Tally, version: int | None) -> None:
         """Add the gradient of the recipe's loss, micro-batch by micro-batch."""
-        micro = pack(batch, self.micro_tokens)
+        micro = pack(batch, self.micro_tokens, self.network.nodes)
         late = joint(self.recipe.terms, batch) if len(micro) > 1 else []
         c: Tensor | None = None
         if late:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..envs import UsageError
 from .batch import Batch
+from .forest import NODES, Forest, grow
 
 
 class CausalLM(Protocol):
@@ -28,7 +29,9 @@ class Network:
 
     Rows are padded on the right and the model is causal, so no attention mask is needed: what is read never
     lies to the right. Dropout is off (rule 6). A model that does more to its logits than apply the head
-    (soft-capping, scaling) is run whole; ``splits`` says which. Raises UsageError for a model of another kind.
+    (soft-capping, scaling) is run whole; ``splits`` says which. Where every layer is full attention that takes a mask,
+    rows that begin alike become trees of at most ``nodes`` nodes; elsewhere ``nodes`` is 0 and rows pass as they are.
+    Raises UsageError for a model of another kind.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,9 +39,9 @@ class Network:
         if missing:
             raise UsageError(f"{type(model).__name__} has no {' or '.join(missing)}; pass a causal language model")
         self.model = model.eval()
-        lm = cast(CausalLM, model)
+        lm, self.dtype = cast(CausalLM, model), next(model.parameters()).dtype
         self.decoder, self.head = lm.get_decoder(), lm.get_output_embeddings()
-        self.splits = self._splits()
+        self.splits, self.nodes = self._splits(), NODES if self._branches() else 0
 
     @torch.no_grad()
     def _splits(self) -> bool:
@@ -47,17 +50,39 @@ class Network:
         ids = torch.arange(1, 9, device=first.device)[None] % self._vocabulary()
         return torch.equal(self.head(self.hidden(ids)), self.logits(ids))
 
+    @torch.no_grad()
+    def _branches(self) -> bool:
+        """Whether two rows that part after three tokens have, as one tree, the states that each has alone."""
+        config = getattr(self.model, "config", None)
+        if (
+            not getattr(self.model, "_supports_attention_backend", False)
+            or getattr(config, "_attn_implementation", None) not in ("sdpa", "eager")
+            or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        ):
+            return False
+        ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9]], device=next(self.model.parameters()).device)
+        ids = ids % self._vocabulary()
+        forest = grow(ids, torch.tensor([6, 6]), NODES)
+        apart, together = self.hidden(ids), self.hidden(forest.ids, forest).flatten(0, 1)[forest.place]
+        return bool((apart - together).abs().max() <= 0.05 * apart.abs().max())  # bf16 rounds, a wrong mask is far off
+
     def _vocabulary(self) -> int:
         size = getattr(getattr(self.model, "config", None), "vocab_size", None)
         return size if isinstance(size, int) else 2
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Last hidden states [B, T, H] of ``ids`` [B, T]."""
-        return cast(Tensor, self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
+    def hidden(self, ids: Tensor, forest: Forest | None = None) -> Tensor:
+        """Last hidden states [B, T, H] of ``ids`` [B, T], of rows or of the trees of ``forest``."""
+        return cast(Tensor, self.decoder(input_ids=ids, use_cache=False, **self._seen(forest)).last_hidden_state)
 
-    def logits(self, ids: Tensor) -> Tensor:
+    def logits(self, ids: Tensor, forest: Forest | None = None) -> Tensor:
         """Logits [B, T, V] of the whole model."""
-        return cast(Tensor, self.model(input_ids=ids, use_cache=False).logits)
+        return cast(Tensor, self.model(input_ids=ids, use_cache=False, **self._seen(forest)).logits)
+
+    def _seen(self, forest: Forest | None) -> dict[str, Tensor]:
+        """Positions and mask where there are branches."""
+        if forest is None or not forest.branches:
+            return {}
+        return {"position_ids": forest.depth, "attention_mask": forest.mask(self.dtype)}
 
 
 class Output:
@@ -86,35 +111,30 @@ class Output:
         return row, column
 
     @cached_property
-    def distinct(self) -> tuple[Tensor, Tensor]:
-        """The different rows of ids [U, T-1], and which of them each row is, [B].
-
-        Members of a group often read and write the same: such rows pass through the network once.
-        """
-        ids, place = torch.unique(self.batch.ids[:, :-1], dim=0, return_inverse=True)
-        return ids, place
+    def forest(self) -> Forest:
+        """The rows without their last tokens, as trees: what they share passes through the network once."""
+        return grow(self.batch.ids[:, :-1], self.batch.lengths - 1, self.network.nodes)
 
     @cached_property
     def states(self) -> Tensor:
-        """Last hidden states [U, T-1, H] of the distinct rows: the state at t predicts the token at t + 1."""
-        return self.network.hidden(self.distinct[0])
+        """Last hidden states [U, N, H] of the forest's nodes; each predicts the token after it."""
+        return self.network.hidden(self.forest.ids, self.forest)
 
     @property
     def hidden(self) -> Tensor:
         """Last hidden states [B, T-1, H]."""
-        return self.states[self.distinct[1]]
+        return self.states.flatten(0, 1)[self.forest.place]
 
     @cached_property
     def logits(self) -> Tensor:
         """Logits [W, V] that predict the written tokens, divided by the row's temperature; at least float32."""
         row, column = self.written
-        ids, place = self.distinct
+        node = self.forest.place[row, column - 1]
         if self.network.splits:
             # not an index: its backward adds equal rows up in no fixed order when there are several threads
-            flat = place[row] * self.states.shape[1] + column - 1
-            raw = self.network.head(nn.functional.embedding(flat, self.states.flatten(0, 1)))
+            raw = self.network.head(nn.functional.embedding(node, self.states.flatten(0, 1)))
         else:
-            raw = self.network.logits(ids)[place[row], column - 1]
+            raw = nn.functional.embedding(node, self.network.logits(self.forest.ids, self.forest).flatten(0, 1))
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         return raw / self.batch.temperature[row, None].to(raw)
 
@@ -140,34 +160,29 @@ class Output:
         return values.new_zeros(self.batch.ids.shape).index_put(self.written, values)
 
 
-def pack(batch: Batch, tokens: int) -> list[Tensor]:
-    """Micro-batches of rows of like length, at most ``tokens`` padded tokens of distinct rows each (one at the least).
+def pack(batch: Batch, tokens: int, nodes: int = 0) -> list[Tensor]:
+    """Micro-batches of whole trees of like size, at most ``tokens`` padded nodes each (one tree at the least).
 
-    Gives row indices; rows of equal ids stay together, the longest rows come first so that memory runs out at once
-    or never.
+    Gives row indices; the largest trees come first so that memory runs out at once or never.
     """
     if not len(batch.ids):
         return []
-    kinds = torch.unique(batch.ids, dim=0, return_inverse=True)[1]
-    order = kinds.argsort(stable=True)
-    order = order[batch.lengths[order].argsort(descending=True, stable=True)]
-    out, taken, seen = list[list[int]](), list[int](), set[int]()
-    width = 0
-    for row, kind, length in zip(order.tolist(), kinds[order].tolist(), batch.lengths[order].tolist(), strict=True):
-        if taken and kind not in seen and (len(seen) + 1) * width > tokens:
+    forest = grow(batch.ids[:, :-1], batch.lengths - 1, min(nodes, tokens))
+    out, taken = list[list[int]](), list[int]()
+    for tree in sorted(range(len(forest.sizes)), key=lambda u: -forest.sizes[u]):
+        if taken and (len(taken) + 1) * forest.sizes[taken[0]] > tokens:
             out.append(taken)
-            taken, seen = [], set()
-        width = width if taken else length
-        taken.append(row)
-        seen.add(kind)
-    return [torch.tensor(index, device=batch.ids.device) for index in (*out, taken)]
+            taken = []
+        taken.append(tree)
+    of = forest.tree
+    return [torch.isin(of, torch.tensor(trees, device=of.device)).nonzero()[:, 0] for trees in (*out, taken)]
 
 
 @torch.no_grad()
 def log_probs(network: Network, batch: Batch, tokens: int) -> Tensor:
     """Log-probability [B, T] of each written token under ``network``, in micro-batches; no gradient."""
     out: Tensor | None = None
-    for index in pack(batch, tokens):
+    for index in pack(batch, tokens, network.nodes):
         logp = Output(network, batch.take(index)).logp
         out = logp.new_zeros(batch.ids.shape) if out is None else out
         out[index, : logp.shape[1]] = logp
