@@ -2,8 +2,8 @@
 
     python benchmarks/commits.py COMMIT [--rounds 3] [--steps 8]
 
-Prints one JSON line: ``speedup`` is the other commit's time over ours, median with minimum and maximum. Rounds alternate
-which of the two goes first. The first update of a run, in which workers start, is not counted.
+Prints one JSON line: ``speedup`` is the other commit's time over ours, median with minimum and maximum. Rounds
+alternate which of the two goes first. The first update of a run, in which workers start, is not counted.
 """
 
 import argparse
