@@ -1,5 +1,6 @@
 """The warm-up: cloning demonstrations to convergence, the epoch chosen on validation tasks."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,17 +41,18 @@ def warm_up(
     best, kept = -1.0, dict(learner.tensors())
     with Progress(epochs, label="clone") as progress:
         for epoch in range(1, epochs + 1):
-            log = {"entropy": 0.0}
+            log, tokens, began = {"entropy": 0.0}, 0.0, time.monotonic()
             order = torch.from_numpy(rng.permutation(len(batch.ids)))
             for start in range(0, len(order), ROWS):
                 log = learner.update(batch.take(order[start : start + ROWS]))
+                tokens += log["tokens"]
+            seconds = time.monotonic() - began
             if epoch in looks:
                 success = validate(learner, workers, specs)
                 if success >= best:
                     best, kept = success, dict(learner.tensors())
-            progress.update(
-                success=max(best, 0.0), reward=max(best, 0.0), entropy=log["entropy"], tokens_per_second=0.0
-            )
+            shown = max(best, 0.0)
+            progress.update(success=shown, reward=shown, entropy=log["entropy"], tokens_per_second=tokens / seconds)
     learner.model.load_state_dict(kept)
     return max(best, 0.0)
 

@@ -89,11 +89,13 @@ def _things(
 ) -> list[list[tuple[str, int | None]]]:
     """What the comments on each of ``count`` topics advise."""
     if not products:
-        return [[(phrase(rng), None) for _ in range(COMMENTS)] for _ in range(count)]
+        drawn = rng.integers(np.tile([len(ADJECTIVES), len(NOUNS)], (count, COMMENTS, 1))).tolist()
+        return [[(f"{ADJECTIVES[a]} {NOUNS[n]}", None) for a, n in row] for row in drawn]
     return [[products[i][::-1] for i in row] for row in _distinct(rng, count, len(products), COMMENTS)]
 
 
 def _distinct(rng: np.random.Generator, rows: int, of: int, count: int) -> list[list[int]]:
     """In each row ``count`` different numbers below ``of``."""
     drawn = rng.permuted(np.tile(np.arange(of), (rows, 1)), axis=1)[:, :count]
-    return [[int(i) for i in row] for row in drawn]
+    found: list[list[int]] = drawn.tolist()
+    return found
