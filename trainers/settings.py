@@ -31,7 +31,7 @@ class Run:
     clone_lr: float = field(default=1e-3, metadata=doc("learning rate of cloning"))
     validation: int = field(default=100, metadata=doc("validation tasks that choose the epoch"))
     rehearsal: int = field(default=10, metadata=doc("demonstrations in every update"))
-    steps: int = field(default=125, metadata=doc("updates"))
+    steps: int = field(default=140, metadata=doc("updates"))
     groups: int = field(default=24, metadata=doc("groups an update"))
     size: int = field(default=8, metadata=doc("episodes a group"))
     lr: float = field(default=6e-4, metadata=doc("learning rate of the updates"))
