@@ -233,6 +233,16 @@ def test_closing_leaves_nothing(shared: BrowserEngine) -> None:
     wait(lambda: children() <= before)
 
 
+def test_the_end_of_many_at_once_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """Contexts that are still being put away are not: asyncio would complain of writing to a driver that has ended."""
+    engines = [BrowserEngine(seconds=LONG) for _ in range(6)]
+    for engine in engines:
+        engine.open(SITES, (Place("hostile", "/"),) * 4)
+    for engine in engines:
+        engine.close()
+    assert not Browser._shared and not caplog.records
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_browser_of_its_own(engine: BrowserEngine) -> None:
     child = os.fork()
