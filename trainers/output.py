@@ -53,12 +53,11 @@ class Network:
     @torch.no_grad()
     def _branches(self) -> bool:
         """Whether two rows that part after three tokens have, as one tree, the states that each has alone."""
-        config = getattr(self.model, "config", None)
-        if (
-            not getattr(self.model, "_supports_attention_backend", False)
-            or getattr(config, "_attn_implementation", None) not in ("sdpa", "eager")
-            or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-        ):
+        if not getattr(self.model, "_supports_attention_backend", False):
+            return False
+        config = cast(Any, self.model).config.get_text_config()
+        windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        if windows or getattr(config, "sliding_window", None) or config._attn_implementation not in ("sdpa", "eager"):
             return False
         ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9]], device=next(self.model.parameters()).device)
         ids = ids % self._vocabulary()
