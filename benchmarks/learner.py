@@ -1,38 +1,53 @@
-"""Tokens a second through the learner and the sampler with the embedded policy, beside the bare model.
+"""An update on rows of real episodes: as prefix trees, as they are, and by the bare model.
 
-    python benchmarks/learner.py [--threads 1]
+    python benchmarks/learner.py [--rounds 5] [--threads 2]
 
-The bare learner is a forward and a backward pass over the same rows, padded and with the language-model head at every
-token; the bare sampler is one prefill of the same prompts. Prints one JSON line: medians with minimum and maximum.
+The rows are the prompts of ``workloads/episodes.jsonl.gz`` (groups of eight, a row a turn), whose last tokens pass for
+what the policy wrote. The bare model runs over the same rows in the same order by length, padded, with its head at
+every token. Rounds alternate. Prints one JSON line: medians with minimum and maximum.
 """
 
 import argparse
-import asyncio
+import gzip
 import json
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from workload import FILE
 
-from turngym.agents import Request
-from turngym.agents.chat import Prompter
-from turngym.agents.memory import MEMORIES
-from turngym.agents.samplers import TorchSampler
-from turngym.envs.web.shop import WebShop
-from turngym.trainers.batch import collate
-from turngym.trainers.demonstrations import demonstrate
+from turngym.agents import Action, Call, Request, Sample, Turn
+from turngym.trainers.batch import Batch, collate
+from turngym.trainers.forest import NODES
 from turngym.trainers.learner import Learner
+from turngym.trainers.machine import machine
 from turngym.trainers.models import load
+from turngym.trainers.output import Output, pack
 from turngym.trainers.recipes import clone
+from turngym.trainers.rollout import Trajectory
 
-ROUNDS = 7
+
+def episode(number: int, turns: list[tuple[list[int], list[int], int]]) -> Trajectory:
+    played = []
+    for ids, _, size in turns:
+        call = Call("policy", Request(tuple(ids[:-size])), Sample(tuple(ids[-size:]), (), (), "stop"))
+        played.append(Turn((), Action("", (call,))))
+    return Trajectory(str(number), "", 0, number, 0, tuple(played), (), "terminated", source="demonstration")
 
 
-def rate(tokens: int, work: Callable[[], object]) -> float:
+def bare(learner: Learner, batch: Batch) -> None:
+    for index in pack(batch, learner.micro_tokens):
+        part = batch.take(index)
+        loss = learner.model(input_ids=part.ids, labels=part.ids.masked_fill(~part.loss_mask, -100)).loss
+        loss.backward()
+    learner.optimizer.step()
+
+
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
-    return tokens / (time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -40,46 +55,31 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=1)
-    threads = parser.parse_args().threads
-    torch.set_num_threads(threads)
-    model, tokenizer = load("")
-    env = WebShop(instructions=False, level=(1, 2, 3))
-    demos = demonstrate(env, env.templates, 40, Prompter(tokenizer), MEMORIES["compressed"], 0)
-    batch = collate(demos)
-    learner, tokens = Learner(model, clone(), lr=1e-5), int(batch.attention_mask.sum())
-    bare, _ = load("")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    o = parser.parse_args()
+    torch.set_num_threads(o.threads)
+    lines = gzip.decompress(FILE.read_bytes()).splitlines()
+    batch = collate([episode(i, json.loads(line)) for i, line in enumerate(lines)])
+    learner = Learner(load("")[0], clone(), lr=1e-5)
 
-    def plain() -> None:
-        loss = bare(input_ids=batch.ids, labels=batch.ids.masked_fill(~batch.loss_mask, -100)).loss
-        loss.backward()
+    def update(nodes: int) -> float:
+        learner.network.nodes = nodes
+        return seconds(lambda: learner.update(batch))
 
-    learn = [(rate(tokens, lambda: learner.update(batch)), rate(tokens, plain)) for _ in range(ROUNDS)]
-    calls = [call for t in demos for turn in t.turns for call in turn.action.calls]
-    requests = [Request(c.request.ids, max_tokens=6, seed=(i,)) for i, c in enumerate(calls)]
-    sampler, read = TorchSampler(bare), sum(len(r.ids) + r.max_tokens for r in requests)
-
-    async def sample() -> None:
-        await asyncio.gather(*(sampler(r) for r in requests))
-
-    with torch.no_grad():
-        prefill = [rate(tokens, lambda: bare(input_ids=batch.ids, logits_to_keep=1)) for _ in range(ROUNDS)]
-    drawn = [rate(read, lambda: asyncio.run(sample())) for _ in range(ROUNDS)]
-    sampler.close()
+    rounds = [(update(NODES), update(0), seconds(lambda: bare(learner, batch))) for _ in range(o.rounds + 1)][1:]
+    learner.network.nodes, tokens = NODES, int(batch.lengths.sum())
+    forests = [Output(learner.network, batch.take(i)).forest for i in pack(batch, learner.micro_tokens, NODES)]
     figures = {
-        "learner_tokens_per_second": spread([ours for ours, _ in learn]),
-        "bare_learner_tokens_per_second": spread([raw for _, raw in learn]),
-        "learner_ratio": spread([ours / raw for ours, raw in learn]),
-        "sampler_tokens_per_second": spread(drawn),
-        "bare_prefill_tokens_per_second": spread(prefill),
-        "sampler_ratio": spread([ours / raw for ours, raw in zip(drawn, prefill, strict=True)]),
+        "trees_vs_rows": spread([rows / trees for trees, rows, _ in rounds]),
+        "trees_vs_bare": spread([raw / trees for trees, _, raw in rounds]),
+        "update_seconds": spread([trees for trees, _, _ in rounds]),
+        "rows": len(batch.ids),
+        "tokens": tokens,
+        "nodes": sum(sum(f.sizes) for f in forests),
     }
-    print(
-        json.dumps(
-            {"benchmark": "learner", "threads": threads, "mean_context": round(tokens / len(batch.ids), 1), **figures}
-        )
-    )
+    print(json.dumps(figures | {"threads": o.threads, "rounds": o.rounds, "machine": machine()}))
 
 
 if __name__ == "__main__":

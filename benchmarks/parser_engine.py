@@ -156,7 +156,8 @@ def main() -> None:
         "benchmark": "parser_engine",
         "environment_steps_per_second": spread(rates),
         "ratio_to_raw_httpx": spread(ratios),
-        "reset_ms_one_site": spread([resets(world, "add_one", i) for i in range(ROUNDS)]),
+        "reset_ms_shop": spread([resets(world, "add_one", i) for i in range(ROUNDS)]),
+        "reset_ms_forum": spread([resets(world, "vote_one", i) for i in range(ROUNDS)]),
         "reset_ms_two_sites": spread([resets(world, "vote_and_add", i) for i in range(ROUNDS)]),
         "observation_ms_20_cards": spread([observation() for _ in range(ROUNDS)]),
     }
