@@ -26,6 +26,7 @@ from turngym.envs.web.page import render
 from turngym.envs.web.parser_engine import ParserEngine
 from turngym.envs.web.suite import WebSuite
 from turngym.envs.web.transport import InProcess
+from turngym.trainers.machine import machine
 
 ROUNDS, EPISODES = 7, 80
 CONTROLS = "a[href], button, input, select, textarea"
@@ -162,7 +163,7 @@ def main() -> None:
         "observation_ms_20_cards": spread([observation() for _ in range(ROUNDS)]),
     }
     world.close()
-    print(json.dumps(figures))
+    print(json.dumps(figures | {"machine": machine()}))
 
 
 if __name__ == "__main__":
