@@ -214,6 +214,13 @@ def reproduce_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def recipes_command(arguments: Sequence[str]) -> int:
+    """``turngym recipes [--json]``"""
+    from .catalog import recipes_command as command
+
+    return command(arguments)
+
+
 def envs_command(arguments: Sequence[str]) -> int:
     """``turngym envs``"""
     Parser("turngym envs", "List the ids that gymnasium.make takes.").parse(arguments)
@@ -256,6 +263,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "reproduce": (reproduce_command, "hold a paper's claims against runs of our own"),
     "controls": (controls_command, "what the demo is compared with"),
     "envs": (envs_command, "list the environments"),
+    "recipes": (recipes_command, "list the recipes, with paper and parts"),
     "browsers": (browsers_command, "start, ask or end browsers for the remote engine"),
     "sites": (sites_command, "serve the embedded sites"),
 }

@@ -92,3 +92,37 @@ class LeaveOneOut:
         g = groups(batch)
         scale = g.size / (g.size - 1).clamp(min=1)
         return spread_over_tokens(batch, torch.where(g.spread, (batch.reward - g.mean) * scale, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMean:
+    """A = r - mean over all trajectories of the batch: REINFORCE with its simplest baseline; 0 where all are equal."""
+
+    def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
+        return spread_over_tokens(batch, _deviation(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """A = (r - mean) / (std + eps) over the whole batch (REINFORCE++, arXiv 2501.03262); 0 where all are equal."""
+
+    ddof: int = 1
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.ddof not in (0, 1) or not self.eps >= 0:
+            raise UsageError(f"BatchNorm(ddof={self.ddof}, eps={self.eps}): ddof is 0 or 1 and eps is not negative")
+
+    def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
+        gap = _deviation(batch)
+        std = (gap.square().sum() / (batch.counted((POLICY,)).sum() - self.ddof).clamp(min=1)).sqrt()
+        return spread_over_tokens(batch, gap / (std + self.eps) if gap.any() else gap)
+
+
+def _deviation(batch: Batch) -> Tensor:
+    """Returns less their mean over counted trajectories, [N]; exactly 0 where they are equal and for all others."""
+    counted = batch.counted((POLICY,))
+    reward = batch.reward[counted]
+    if not len(reward) or reward.max() == reward.min():
+        return torch.zeros_like(batch.reward)
+    return torch.where(counted, batch.reward - reward.mean(), 0.0)

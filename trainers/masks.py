@@ -47,9 +47,55 @@ class Clip:
         return torch.where(advantage > 0, good, bad).to(ratio)
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """CISPO's clip: of the weight, never of the gradient.
+
+    The gradient is that of sg(clip(r, low, high)) A log pi (arXiv 2506.13585, eq. 4 and 5): a token far from the
+    behaviour policy weighs at most ``high`` and is never dropped.
+    """
+
+    low: float = 0.0
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high < math.inf:
+            raise UsageError(f"{self}: needs 0 <= low < high, both finite")
+
+    def __call__(self, ratio: Tensor, advantage: Tensor, output: Output) -> Tensor:
+        return ratio.clamp(self.low, self.high) / ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Soft:
+    """SAPO's gate instead of a clip: the gradient of A f(r), f(r) = 4/t sigmoid(t (r - 1)) (arXiv 2511.20347).
+
+    The temperature t is ``good`` where A > 0, else ``bad``; on policy the factor f'(1) is 1.
+    """
+
+    good: float = 1.0
+    bad: float = 1.05
+
+    def __post_init__(self) -> None:
+        if not (self.good > 0 and self.bad > 0):
+            raise UsageError(f"{self}: temperatures must be above 0")
+
+    def __call__(self, ratio: Tensor, advantage: Tensor, output: Output) -> Tensor:
+        heat = torch.where(advantage > 0, ratio.new_tensor(self.good), ratio.new_tensor(self.bad))
+        gate = torch.sigmoid(heat * (ratio - 1))
+        return 4 * gate * (1 - gate)
+
+
 def token(log_ratio: Tensor, batch: Batch) -> Tensor:
     """One ratio a token."""
     return log_ratio
+
+
+def turn(log_ratio: Tensor, batch: Batch) -> Tensor:
+    """One ratio a turn, the product over its tokens; rows of one trajectory belong together."""
+    turns = int(batch.turn.max()) + 1 if batch.turn.numel() else 1
+    cell = (batch.owner[:, None] * turns + batch.turn).flatten()
+    return by(cell, (log_ratio * batch.loss_mask).flatten(), len(batch.reward) * turns).view_as(log_ratio)
 
 
 def sequence(log_ratio: Tensor, batch: Batch) -> Tensor:
@@ -62,6 +108,18 @@ def geometric(log_ratio: Tensor, batch: Batch) -> Tensor:
     """One ratio a trajectory, the geometric mean over its tokens (GSPO, arXiv 2507.18071)."""
     tokens = by(batch.owner, batch.loss_mask.sum(1).to(log_ratio), len(batch.reward)).clamp(min=1)
     return sequence(log_ratio, batch) / tokens[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """The value of one unit's ratio, the gradient of another's: GSPO-token (arXiv 2507.18071, eq. 14)."""
+
+    value: Unit = geometric
+    path: Unit = token
+
+    def __call__(self, log_ratio: Tensor, batch: Batch) -> Tensor:
+        path = self.path(log_ratio, batch)
+        return self.value(log_ratio.detach(), batch) + path - path.detach()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,276 @@
+"""Each algorithm's gradient is that of its published loss, written longhand on dense random tensors."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from turngym.agents import Action, Call, Request, Sample, Turn
+from turngym.trainers.batch import AttentionMask, Batch, LossMask, collate
+from turngym.trainers.estimator import Recipe
+from turngym.trainers.learner import Learner
+from turngym.trainers.masks import Cap, Soft, Through, geometric, sequence, token, turn
+from turngym.trainers.output import Output
+from turngym.trainers.recipes import (
+    ALGORITHMS,
+    RUNS,
+    cispo,
+    dapo,
+    decoupled,
+    dr_grpo,
+    dual_clip,
+    grpo,
+    gspo,
+    loop,
+    reinforce,
+    reinforce_pp,
+    rloo,
+    sapo,
+    tis,
+)
+from turngym.trainers.rollout import Trajectory
+from turngym.trainers.terms import PROXIMAL
+
+N, T, SIZE = 32, 48, 8  # trajectories, tokens each may write, members of a group
+
+
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+LENGTHS = torch.randint(T // 3, T + 1, (N,), generator=torch.Generator().manual_seed(3))
+MASK = torch.arange(T) < LENGTHS[:, None]  # [N, T] what was written; a prompt of one token stands before it
+OLD = -noise(0, N, T).abs() * MASK
+PROX = (OLD + 0.1 * noise(1, N, T)) * MASK
+NEW = (OLD + 0.3 * noise(2, N, T)) * MASK
+START = (OLD + 0.2 * noise(5, N, T)) * MASK
+REWARD = noise(4, N)
+TURN = torch.arange(T) // 6
+
+
+def padded(x: Tensor) -> Tensor:
+    return torch.cat([x.new_zeros(N, 1), x], 1)
+
+
+def batch(**changes: Tensor) -> Batch:
+    whole = Batch(
+        ids=torch.zeros(N, T + 1, dtype=torch.long),
+        loss_mask=LossMask(padded(MASK)),
+        attention_mask=AttentionMask(torch.cat([MASK.new_ones(N, 1), MASK], 1)),
+        turn=padded(TURN.expand(N, T)),
+        behaviour=padded(OLD),
+        versions=torch.zeros(N, T + 1, dtype=torch.long),
+        advantage=torch.zeros(N, T + 1, dtype=torch.double),
+        owner=torch.arange(N),
+        temperature=torch.ones(N),
+        reward=REWARD,
+        group=torch.arange(N) // SIZE,
+        scored=torch.ones(N, dtype=torch.bool),
+        source=("policy",) * N,
+        references={"start": padded(START), PROXIMAL: padded(PROX)},
+    )
+    return replace(whole, **changes)
+
+
+def gradient(recipe: Recipe, of: Batch | None = None, at: Tensor = NEW) -> Tensor:
+    """Of the recipe's loss by the log-probs [N, T]."""
+    logp = at.clone().requires_grad_()
+    prepared = recipe.prepared(of or batch())
+    (found,) = torch.autograd.grad(sum(recipe.losses(Output.given(prepared, padded(logp)), prepared).values()), logp)
+    return found
+
+
+def published(loss: Callable[[Tensor], Tensor]) -> Tensor:
+    logp = NEW.clone().requires_grad_()
+    (found,) = torch.autograd.grad(loss(logp), logp)
+    return found
+
+
+GROUPS = REWARD.view(-1, SIZE)
+MEAN = GROUPS.mean(1).repeat_interleave(SIZE)
+NORMED = ((REWARD - MEAN) / (GROUPS.std(1).repeat_interleave(SIZE) + 1e-4))[:, None]  # [N, 1]
+CENTRED = (REWARD - MEAN)[:, None]
+OTHERS = (REWARD - (GROUPS.sum(1).repeat_interleave(SIZE) - REWARD) / (SIZE - 1))[:, None]
+
+
+def by_token(x: Tensor) -> Tensor:
+    return x[MASK].mean()
+
+
+def by_sequence(x: Tensor) -> Tensor:
+    return ((x * MASK).sum(1) / LENGTHS).mean()
+
+
+def clip(ratio: Tensor, a: Tensor, low: float = 0.2, high: float = 0.2) -> Tensor:
+    return torch.min(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
+
+
+def dual(p: Tensor) -> Tensor:
+    value = clip((p - OLD).exp(), NORMED)
+    return -by_token(torch.where(NORMED < 0, torch.max(value, 1.5 * NORMED), value))
+
+
+def gated(p: Tensor) -> Tensor:
+    t = torch.where(NORMED > 0, NORMED.new_tensor(1.0), 1.05)
+    return -by_sequence(4 / t * torch.sigmoid(t * ((p - OLD).exp() - 1)) * NORMED)
+
+
+def lengthwise(p: Tensor) -> Tensor:
+    ratio = (((p - OLD) * MASK).sum(1) / LENGTHS).exp()
+    return -clip(ratio, NORMED[:, 0], 0.02, 0.03).mean()
+
+
+def proximal(p: Tensor, cap: float) -> Tensor:
+    return -by_token((PROX - OLD).exp().clamp(max=cap) * clip((p - PROX).exp(), NORMED))
+
+
+def k3(p: Tensor) -> Tensor:
+    return (START - p).exp() - (START - p) - 1
+
+
+CASES: dict[str, tuple[Recipe, Callable[[Tensor], Tensor]]] = {
+    "grpo": (grpo(), lambda p: -by_sequence(clip((p - OLD).exp(), NORMED) - 0.04 * k3(p))),
+    "dr_grpo": (dr_grpo(length=40), lambda p: -(clip((p - OLD).exp(), CENTRED) * MASK).sum() / 40 / N),
+    "dapo": (dapo(), lambda p: -by_token(clip((p - OLD).exp(), NORMED, 0.2, 0.28))),
+    "gspo": (gspo(low=0.02, high=0.03), lengthwise),
+    "gspo-token": (gspo(low=0.02, high=0.03, by_token=True), lengthwise),
+    "cispo": (cispo(high=1.3), lambda p: -by_token((p - OLD).exp().clamp(max=1.3).detach() * NORMED * p)),
+    "sapo": (sapo(), gated),
+    "loop": (loop(), lambda p: -by_token(clip((p - OLD).exp(), OTHERS))),
+    "dual_clip": (dual_clip(dual=1.5), dual),
+    "tis": (tis(cap=1.05), lambda p: proximal(p, 1.05)),
+    "decoupled": (decoupled(), lambda p: proximal(p, math.inf)),
+    "reinforce_pp": (
+        reinforce_pp(),
+        lambda p: -by_token(clip((p - OLD).exp(), ((REWARD - REWARD.mean()) / (REWARD.std() + 1e-8))[:, None])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_equals_the_published_loss(name) -> None:
+    recipe, loss = CASES[name]
+    ours, theirs = gradient(recipe), published(loss)
+    assert theirs.abs().max() > 1e-5
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "baseline"),
+    [(reinforce(), (REWARD - REWARD.mean())[:, None]), (rloo(), OTHERS)],
+    ids=["reinforce", "rloo"],
+)
+def test_at_the_policy_that_played_the_gradient_is_that_of_the_log_probability(recipe, baseline) -> None:
+    theirs = -(baseline * MASK) / N
+    torch.testing.assert_close(gradient(recipe, at=OLD), theirs, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("grpo", grpo(clip=0.25)),
+        ("grpo", grpo(kl=0.05)),
+        ("dr_grpo", dr_grpo(length=41)),
+        ("dr_grpo", dr_grpo(length=40, clip=0.25)),
+        ("dapo", dapo(low=0.25)),
+        ("dapo", dapo(high=0.33)),
+        ("gspo", gspo(low=0.03, high=0.03)),
+        ("gspo", gspo(low=0.02, high=0.04)),
+        ("cispo", cispo(high=1.4)),
+        ("sapo", sapo(good=1.1)),
+        ("sapo", sapo(bad=1.2)),
+        ("loop", loop(clip=0.25)),
+        ("dual_clip", dual_clip(clip=0.25, dual=1.5)),
+        ("dual_clip", dual_clip(dual=1.6)),
+        ("tis", tis(cap=1.1)),
+        ("tis", tis(cap=1.05, clip=0.25)),
+        ("decoupled", decoupled(clip=0.25)),
+        ("reinforce_pp", reinforce_pp(clip=0.25)),
+    ],
+)
+def test_every_bound_is_seen_by_the_tests(name, changed) -> None:
+    assert not torch.allclose(gradient(changed), published(CASES[name][1]), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_equal_returns_teach_nothing_but_a_kl(make) -> None:
+    recipe = make()
+    terms = tuple(t for t in recipe.terms if t.credited)
+    alone = replace(recipe, terms=terms, references=())
+    assert not gradient(alone, batch(reward=torch.full((N,), 1 / 3, dtype=torch.double))).any()
+
+
+@pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_a_failure_is_in_no_statistic_and_has_no_gradient(make) -> None:
+    recipe = make()
+    scored = torch.arange(N) != 5
+    broken = gradient(recipe, batch(scored=scored, reward=torch.where(scored, REWARD, 1e6)))
+    assert not broken[5].any()
+    without = batch().select(scored)
+    prepared = recipe.prepared(without)
+    logp = padded(NEW)[scored].requires_grad_()
+    (alone,) = torch.autograd.grad(sum(recipe.losses(Output.given(prepared, logp), prepared).values()), logp)
+    torch.testing.assert_close(broken[scored][:, : alone.shape[1] - 1], alone[:, 1:], rtol=1e-9, atol=1e-14)
+
+
+def test_a_ratio_of_one_token_is_the_same_by_every_unit() -> None:
+    one = batch(loss_mask=LossMask(padded(MASK & (torch.arange(T) == 2))))
+    gap = padded(NEW - OLD)
+    for unit in (turn, sequence, geometric, Through(sequence)):
+        found = unit(gap, one)[one.loss_mask]
+        torch.testing.assert_close(found, token(gap, one)[one.loss_mask])
+
+
+def test_a_turn_s_ratio_is_the_product_over_its_tokens() -> None:
+    gap = padded(NEW - OLD)
+    found = turn(gap, batch())[:, 1:]
+    for n in range(0, N, 7):
+        for j in TURN.unique():
+            mine = MASK[n] & (TURN == j)
+            torch.testing.assert_close(found[n][mine], (NEW - OLD)[n][mine].sum().expand(int(mine.sum())))
+
+
+def test_on_policy_a_soft_gate_and_a_cap_change_nothing() -> None:
+    ratio, a = torch.ones(5), torch.tensor([-1.0, 0.0, 1.0, 2.0, -3.0])
+    output = Output.given(batch(), padded(OLD))
+    for mask in (Soft(), Soft(0.3, 7.0), Cap(), Cap(0.9, 1.1)):
+        torch.testing.assert_close(mask(ratio, a, output), ratio)
+
+
+@pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_a_model_learns_by_every_algorithm(make) -> None:
+    """Good actions become likelier: token 1 pays, token 2 does not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 8, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1}
+        model, start = (GPT2LMHeadModel(GPT2Config(**sizes)) for _ in range(2))
+    recipe = make()
+    references = {"start": start} if recipe.references else {}
+    learner = Learner(model, recipe, lr=3e-3, references=references)
+    played = [bandit(i // 4, i % 4, 1 + i % 2) for i in range(16)]
+    before = learner.log_probs(collate(played))
+    batch = replace(collate(played), behaviour=before)
+    for _ in range(5):
+        batch = replace(batch, behaviour=learner.log_probs(batch))
+        log = learner.update(batch)
+    assert log["steps"] == recipe.update.minibatches and log["loss"] == log["loss"]
+    gain = (learner.log_probs(batch) - before).sum(1)
+    assert gain[batch.reward[batch.owner] > 0].min() > 0.01 > gain[batch.reward[batch.owner] == 0].max()
+
+
+def bandit(group: int, member: int, token: int) -> Trajectory:
+    """Two turns of one token each, after prompts of their own; 1 is rewarded."""
+    calls = [Call("p", Request((3 + turn, 5)), Sample((token,), (-2.0,), (0,), "stop")) for turn in range(2)]
+    turns = [Turn((), Action("", (call,)), float(token == 1 and i == 1)) for i, call in enumerate(calls)]
+    return Trajectory(f"{group}.{member}", "t", 0, group, member, tuple(turns), (), "terminated")
+
+
+def test_every_algorithm_is_a_run_of_its_own_name() -> None:
+    for name in ALGORITHMS:
+        run = RUNS[name]()
+        assert (run.name, run.rehearsal, run.out) == (name, 0, f"runs/{name}")
+        assert run.recipe.sources == {"policy"}

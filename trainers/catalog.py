@@ -1,0 +1,109 @@
+"""``turngym recipes``: every recipe with its paper and its parts, read from the recipe itself."""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import partial
+
+from ..envs import UsageError
+from .estimator import Recipe
+from .options import Parser, add, build, doc
+from .recipes import ALGORITHMS, RUNS
+from .terms import Surrogate, Term
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What to print."""
+
+    json: bool = field(default=False, metadata=doc("JSON instead of a table"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recipe as the table shows it."""
+
+    name: str
+    paper: str  # the first that its file names
+    terms: tuple[str, ...]  # each with its scale, where that is not 1
+    unit: str  # of the ratio
+    mask: str
+    correction: str
+    reduction: str
+    credit: str
+    references: tuple[str, ...]
+    steps: str  # epochs x minibatches
+
+
+def catalog() -> list[Entry]:
+    """All that ``turngym train`` knows, by name."""
+    return [entry(name) for name in sorted(RUNS)]
+
+
+def entry(name: str) -> Entry:
+    """Raises UsageError for a recipe that does not say where it comes from."""
+    recipe = RUNS[name]().recipe
+    policy = next(t for t in recipe.terms if isinstance(t, Surrogate))
+    return Entry(
+        name=name,
+        paper=paper(ALGORITHMS.get(name, RUNS[name])),
+        terms=tuple(_term(t) for t in recipe.terms),
+        unit=part(policy.unit),
+        mask=part(policy.mask),
+        correction=part(policy.correction),
+        reduction=part(policy.reduction),
+        credit=part(recipe.credit),
+        references=recipe.references,
+        steps=_steps(recipe),
+    )
+
+
+def paper(make: Callable[..., object]) -> str:
+    """What a recipe's file cites first."""
+    module = inspect.getmodule(make.func if isinstance(make, partial) else make)
+    words = (module and module.__doc__) or ""
+    found = re.search(r"arXiv \d{4}\.\d{5}|\w+ (?:et al\. )?\d{4}|\w+'s \w+\.py", words)
+    if not found:
+        raise UsageError(f"the recipe {make!r} cites nothing in its file's first line")
+    return found[0]
+
+
+def part(of: object) -> str:
+    """A part as it is written in a recipe; "-" where there is none."""
+    if of is None:
+        return "-"
+    if is_dataclass(of):
+        return f"{type(of).__name__}({', '.join(f'{f.name}={part(getattr(of, f.name))}' for f in fields(of))})"
+    return str(getattr(of, "__name__", of))
+
+
+def _term(term: Term) -> str:
+    return term.name if term.scale == 1 else f"{term.scale:g} {term.name}"
+
+
+def _steps(recipe: Recipe) -> str:
+    return f"{recipe.update.epochs} x {recipe.update.minibatches}"
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """Markdown, parts by recipe: what the docs show."""
+    names = ("recipe", "paper", "terms", "ratio", "mask", "correction", "reduction", "credit", "steps")
+    lines = [names, tuple("---" for _ in names)]
+    for e in entries:
+        terms = " + ".join(e.terms)
+        lines.append((e.name, e.paper, terms, e.unit, e.mask, e.correction, e.reduction, e.credit, e.steps))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def recipes_command(arguments: Sequence[str]) -> int:
+    """``turngym recipes [--json]``"""
+    parser = Parser("turngym recipes", "List the recipes that turngym train knows, with paper and parts.")
+    add(parser, Listing)
+    found = catalog()
+    if build(Listing, parser.parse(arguments)).json:
+        print(json.dumps([asdict(e) for e in found], indent=2))
+    else:
+        print(table(found))
+    return 0
