@@ -16,6 +16,7 @@ import pytest
 
 from turngym.envs import EnvError, UsageError
 from turngym.trainers.cli import COMMANDS, main
+from turngym.trainers.recipes import m_grpo
 from turngym.trainers.report import Score, report
 
 PAPERS = {"webagent_r1": None}
@@ -29,6 +30,9 @@ class Run:
     lr: float = 0.1
     levels: int = 0
     name: str = field(default="grpo", metadata={"option": False})
+    max_lag: int = 0
+    soft: bool = False
+    recipe: Any = field(default=m_grpo(clone=0.0), metadata={"option": False})
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,6 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
         return called
 
-    def reproduce(*call: object) -> None:
-        made.append(("reproduce", *call))
-
     found = report([Score("find", 1, True, 3, "terminated")], environment="turngym/WebShop-v0", seconds=1.0)
     modules: dict[str, dict[str, object]] = {
         "recipes": {"RUNS": {"webagent_r1": Run, "grpo": Run}},
@@ -78,7 +79,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         "pretrain": {"Pretrain": Demo, "pretrain": record("pretrain")},
         "demo": {"Demo": Demo, "demo": record("demo"), "plan": lambda settings: Run(settings.out)},
         "controls": {"Controls": Demo, "controls": record("controls")},
-        "reproduce": {"Reproduction": Reproduction, "reproduce": reproduce},
+        "reproduce": {"Reproduction": Reproduction, "reproduce": lambda *call: made.append(("reproduce", *call))},
         "reproductions": {"PAPERS": PAPERS},
     }
     for name, content in modules.items():
@@ -132,8 +133,9 @@ def test_a_command_calls_its_function(calls: Calls, words: str, call: tuple[Any,
 
 def test_a_dry_run_prints_the_run_and_does_nothing(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("train grpo --steps 7 --dry-run".split()) == 0
-    said = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [(name, value) for name, _, value in said[:2]] == [("out", "runs/grpo"), ("steps", "7")]
+    note, *rest = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(name, value) for name, _, value in rest[:2]] == [("out", "runs/grpo"), ("steps", "7")]
+    assert note[:7] == "note: the mask of policy never acts:".split()
     assert calls == [] and list(Path().iterdir()) == []
 
 

@@ -100,6 +100,8 @@ def train_command(arguments: Sequence[str]) -> int:
             raise UsageError(f"a replay learns from what is stored: {said} would change nothing")
         preset = replace(preset, **_said(namespace.replay, preset), out=f"{namespace.replay.rstrip('/')}-replay")
     run = apply(preset, namespace)
+    for name in run.recipe.idle(bool(run.max_lag or run.soft)):
+        print(f"note: the mask of {name} never acts: an update is one step, which starts where every ratio is 1")
     if namespace.dry_run:
         print(show(run))
         return 0

@@ -9,9 +9,10 @@ from torch import Tensor
 from ..envs import UsageError
 from .batch import Batch
 from .credit import Credit
+from .masks import keep
 from .output import Output
 from .reductions import number, reach
-from .terms import PROXIMAL, Term
+from .terms import PROXIMAL, Surrogate, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,16 @@ class Recipe:
     def sources(self) -> set[str]:
         """Sources that some term reads."""
         return {source for t in self.terms for source in t.rows}
+
+    def idle(self, lagged: bool) -> list[str]:
+        """Terms whose mask can never act: the only step of an update starts where every ratio is 1.
+
+        ``lagged``: other weights than the learner's may have written the tokens. It moves no ratio to pi_prox.
+        """
+        if self.update.epochs * self.update.minibatches > 1:
+            return []
+        masked = [t for t in self.terms if isinstance(t, Surrogate) and t.mask is not keep]
+        return [t.name for t in masked if t.correction is not None or not lagged]
 
     def credited(self, batch: Batch) -> Batch:
         """``batch`` with its advantage. Raises UsageError if it holds a source that no term reads."""
