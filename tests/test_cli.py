@@ -135,8 +135,7 @@ def test_a_dry_run_prints_the_run_and_does_nothing(calls: Calls, capsys: pytest.
     assert main("train grpo --steps 7 --dry-run".split()) == 0
     note, *rest = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(name, value) for name, _, value in rest[:2]] == [("out", "runs/grpo"), ("steps", "7")]
-    assert note[:7] == "note: the mask of policy never acts:".split()
-    assert calls == [] and list(Path().iterdir()) == []
+    assert (note[:4], calls, list(Path().iterdir())) == (["note:", "the", "mask", "of"], [], [])
 
 
 def test_eval_prints_a_table_and_writes_json(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
