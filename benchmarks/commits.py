@@ -1,4 +1,4 @@
-"""Seconds an update of the main job takes in this tree and at another commit, from the same weights, in turn.
+"""Seconds an update of the main job takes at HEAD and at another commit, from the same weights, in turn.
 
     python benchmarks/commits.py COMMIT [--rounds 3] [--steps 8]
 
@@ -53,11 +53,10 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         other, ours, warm = Path(folder) / "turngym", Path(folder) / "ours" / "turngym", Path(folder) / "warm"
-        ours.parent.mkdir()
-        ours.symlink_to(ROOT)
-        other.mkdir()
-        archive = subprocess.run(["git", "archive", o.commit], cwd=ROOT, capture_output=True, check=True).stdout
-        subprocess.run(["tar", "-x", "-C", str(other)], input=archive, check=True)
+        for commit, tree in ((o.commit, other), ("HEAD", ours)):
+            tree.mkdir(parents=True)
+            archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+            subprocess.run(["tar", "-x", "-C", str(tree)], input=archive, check=True)
         train(warm, ours, ["--steps", "1"])
         start = ["--model", str(warm / WARMUP), "--clone-epochs", "0", "--steps", str(o.steps + 1)]
         found: dict[str, list[float]] = {"before": [], "after": []}

@@ -1,10 +1,10 @@
-"""An update on rows of real episodes: as prefix trees, as they are, and by the bare model.
+"""An update on rows of real episodes: as prefix trees, with only equal rows and whole beginnings shared, and by the bare model.
 
     python benchmarks/learner.py [--rounds 5] [--threads 2]
 
 The rows are the prompts of ``workloads/episodes.jsonl.gz`` (groups of eight, a row a turn), whose last tokens pass for
-what the policy wrote. The bare model runs over the same rows in the same order by length, padded, with its head at
-every token. Rounds alternate. Prints one JSON line: medians with minimum and maximum.
+what the policy wrote. The bare model runs over every row, padded, in micro-batches of like length, with its head at every
+token. Rounds alternate. Prints one JSON line: medians with minimum and maximum.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def episode(number: int, turns: list[tuple[list[int], list[int], int]]) -> Traje
 
 
 def bare(learner: Learner, batch: Batch) -> None:
+    learner.optimizer.zero_grad()
     for index in pack(batch, learner.micro_tokens):
         part = batch.take(index)
         loss = learner.model(input_ids=part.ids, labels=part.ids.masked_fill(~part.loss_mask, -100)).loss

@@ -17,7 +17,7 @@ def test_every_recipe_is_listed_with_its_paper() -> None:
     assert [e.name for e in catalog()] == sorted(RUNS)
     assert found("gspo").paper == "arXiv 2507.18071"
     assert found("reinforce").paper == "Williams 1992"
-    assert found("tis").paper == "verl's core_algos.py"
+    assert found("tis").paper == "Yao 2025"
     assert found("webagent_r1_zero").paper == "arXiv 2505.16421"
 
 

@@ -12,7 +12,7 @@ from turngym.envs import UsageError
 from turngym.trainers.batch import Batch, collate
 from turngym.trainers.credit import GroupMean, GroupNorm
 from turngym.trainers.estimator import Recipe, joint, pushes
-from turngym.trainers.masks import Clip, Truncate, geometric, keep, sequence
+from turngym.trainers.masks import Clip, Through, Truncate, geometric, keep, sequence, turn
 from turngym.trainers.output import Output
 from turngym.trainers.recipes import clone, m_grpo
 from turngym.trainers.reductions import sequence_mean, token_mean
@@ -219,7 +219,10 @@ class Contrast(Term):
         return (sums.index_add(0, group, (self.weight(batch) * output.logp).sum(1)) ** 2).sum()
 
 
-@pytest.mark.parametrize("term", [Surrogate(unit=geometric), Surrogate(unit=sequence), Contrast(reduction=token_mean)])
+UNITS = [geometric, sequence, turn, Through(geometric), Through(turn, sequence)]
+
+
+@pytest.mark.parametrize("term", [*(Surrogate(unit=u) for u in UNITS), Contrast(reduction=token_mean)])
 def test_two_passes_equal_one(term, batch, logp) -> None:
     made = recipe(term)
     prepared = made.prepared(batch)

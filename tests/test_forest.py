@@ -11,7 +11,7 @@ rows = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1,
 
 def planted(lines: list[list[int]], nodes: int) -> Forest:
     width = max(map(len, lines))
-    ids = torch.tensor([line + [0] * (width - len(line)) for line in lines])
+    ids = torch.tensor([line + [7 + i] * (width - len(line)) for i, line in enumerate(lines)])  # what is left there
     return grow(ids, torch.tensor([len(line) for line in lines]), nodes)
 
 
@@ -52,6 +52,11 @@ def test_without_trees_equal_rows_and_beginnings_of_rows_pass_once(lines) -> Non
     alone = {tuple(line) for line in lines}
     assert len(forest.sizes) <= len(alone)
     assert planted([[1, 2], [1, 2], [1]], 0).sizes == (2,)
+
+
+def test_no_position_is_beyond_the_longest_row() -> None:
+    forest = planted([[1, 2, 3], [1, 2, 4], [1, 2, 5], [5]], 5)
+    assert forest.ids.shape == (2, 5) and forest.depth.max() == 2
 
 
 def test_no_rows_no_trees() -> None:

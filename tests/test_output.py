@@ -87,6 +87,23 @@ def test_log_probs_are_the_model_s_own(build, splits, branches, temperature) -> 
     assert ours[batch.loss_mask].std() > 0.1
 
 
+def test_a_model_that_drops_the_mask_gets_no_trees() -> None:
+    model = gpt()
+    whole = model.transformer.forward
+    model.transformer.forward = lambda *ids, **given: whole(*ids, **given | {"attention_mask": None})
+    assert Network(model).nodes == 0
+
+
+def test_trees_ask_for_no_position_that_the_rows_lack() -> None:
+    sizes = {"vocab_size": 32, "n_embd": 32, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1}
+    model = seeded(lambda: GPT2LMHeadModel(GPT2Config(**sizes, n_positions=8, initializer_range=0.3)))
+    batch = wide([9, 9, 9, 9, 6])
+    batch.ids[:4, :5] = 3
+    output = Output(Network(model), batch)
+    assert output.forest.branches and output.forest.ids.shape[1] > 8
+    assert output.logp.isfinite().all()
+
+
 def test_padding_on_the_right_needs_no_attention_mask() -> None:
     model, batch = qwen(), collate(plays())
     with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from turngym.agents import Action, Call, Request, Sample, Turn
+from turngym.envs import UsageError
 from turngym.trainers.batch import AttentionMask, Batch, LossMask, collate
 from turngym.trainers.estimator import Recipe
 from turngym.trainers.learner import Learner
@@ -33,6 +34,7 @@ from turngym.trainers.recipes import (
     tis,
 )
 from turngym.trainers.rollout import Trajectory
+from turngym.trainers.settings import check
 from turngym.trainers.terms import PROXIMAL
 
 N, T, SIZE = 32, 48, 8  # trajectories, tokens each may write, members of a group
@@ -234,6 +236,12 @@ def test_a_turn_s_ratio_is_the_product_over_its_tokens() -> None:
             torch.testing.assert_close(found[n][mine], (NEW - OLD)[n][mine].sum().expand(int(mine.sum())))
 
 
+@pytest.mark.parametrize("ratio", [0.0, math.inf])
+def test_ratios_beyond_a_number_are_no_nan(ratio) -> None:
+    for mask in (Soft(), Cap(), Cap(0.5, 2.0)):
+        assert not mask(torch.tensor([ratio]), torch.ones(1), Output.given(batch(), padded(OLD))).isnan().any()
+
+
 def test_on_policy_a_soft_gate_and_a_cap_change_nothing() -> None:
     ratio, a = torch.ones(5), torch.tensor([-1.0, 0.0, 1.0, 2.0, -3.0])
     output = Output.given(batch(), padded(OLD))
@@ -267,6 +275,12 @@ def bandit(group: int, member: int, token: int) -> Trajectory:
     calls = [Call("p", Request((3 + turn, 5)), Sample((token,), (-2.0,), (0,), "stop")) for turn in range(2)]
     turns = [Turn((), Action("", (call,)), float(token == 1 and i == 1)) for i, call in enumerate(calls)]
     return Trajectory(f"{group}.{member}", "t", 0, group, member, tuple(turns), (), "terminated")
+
+
+def test_rehearsal_that_no_term_reads_is_an_error() -> None:
+    with pytest.raises(UsageError, match="rehearsal"):
+        check(replace(RUNS["grpo"](), rehearsal=5))
+    check(RUNS["grpo"]())
 
 
 def test_every_algorithm_is_a_run_of_its_own_name() -> None:

@@ -24,7 +24,7 @@ from turngym.trainers.checkpoint import Shelf
 from turngym.trainers.episodes import stored
 from turngym.trainers.habits import Habits, write
 from turngym.trainers.log import rows
-from turngym.trainers.recipes import m_grpo, webagent_r1
+from turngym.trainers.recipes import grpo, m_grpo, webagent_r1
 from turngym.trainers.replay import replay
 from turngym.trainers.run import train
 from turngym.trainers.settings import Run
@@ -145,6 +145,9 @@ def test_another_recipe_learns_otherwise_from_the_same_episodes(place: Path, who
     other = replace(run(place, tmp_path / "other"), recipe=m_grpo(clone=0.9))
     replay(other, whole)
     assert any(not torch.equal(weights(whole)[k], v) for k, v in weights(tmp_path / "other").items())
+    without = replace(run(place, tmp_path / "grpo"), recipe=grpo(), rehearsal=0)
+    replay(without, whole)
+    assert any(not torch.equal(weights(tmp_path / "grpo")[k], v) for k, v in weights(tmp_path / "other").items())
     with pytest.raises(CheckpointError, match="a folder of its own"):
         replay(run(place, whole), whole)
 

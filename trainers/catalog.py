@@ -64,9 +64,9 @@ def paper(make: Callable[..., object]) -> str:
     """What a recipe's file cites first."""
     module = inspect.getmodule(make.func if isinstance(make, partial) else make)
     words = (module and module.__doc__) or ""
-    found = re.search(r"arXiv \d{4}\.\d{5}|\w+ (?:et al\. )?\d{4}|\w+'s \w+\.py", words)
+    found = re.search(r"arXiv \d{4}\.\d{5}|\w+ (?:et al\. )?\d{4}", words)
     if not found:
-        raise UsageError(f"the recipe {make!r} cites nothing in its file's first line")
+        raise UsageError(f"the recipe {make!r} cites nothing in the docstring of its file")
     return found[0]
 
 

@@ -101,7 +101,8 @@ def train_command(arguments: Sequence[str]) -> int:
         preset = replace(preset, **_said(namespace.replay, preset), out=f"{namespace.replay.rstrip('/')}-replay")
     run = apply(preset, namespace)
     for name in run.recipe.idle(bool(run.max_lag or run.soft)):
-        print(f"note: the mask of {name} never acts: an update is one step, which starts where every ratio is 1")
+        says = "an update is one step, which starts where every ratio is 1 but for rounding"
+        print(f"note: the mask of {name} never acts: {says}")
     if namespace.dry_run:
         print(show(run))
         return 0
@@ -231,8 +232,12 @@ def envs_command(arguments: Sequence[str]) -> int:
 
 
 def _said(folder: str, preset: Any) -> dict[str, Any]:
-    """The settings of the run in ``folder``, which need not be said again: all but its place and its recipe."""
-    said = {name: value for name, value in _read(folder).items() if name not in ("out", "name")}
+    """The settings of the run in ``folder``, which need not be said again: all but its place and its recipe.
+
+    A recipe that rehearses no demonstrations learns from the episodes of one that does.
+    """
+    own = {"out", "name"} | ({"rehearsal"} if not getattr(preset, "rehearsal", 1) else set())
+    said = {name: value for name, value in _read(folder).items() if name not in own}
     if strange := sorted(name for name in said if not hasattr(preset, name)):
         raise UsageError(f"{folder}/run.json is another version's: it has {', '.join(strange)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}

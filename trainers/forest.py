@@ -19,13 +19,9 @@ class Forest:
     depth: Tensor  # [U, N] the position of that token in its rows
     end: Tensor  # [U, N] the node that follows the last descendant
     sizes: tuple[int, ...]  # [U] nodes of each tree
+    branches: bool  # if not, the trees are rows, and causal attention is right
     tree: Tensor  # [B] that each row lies in
     place: Tensor  # [B, T] each token's node in the flattened ids; meaningless for padding
-
-    @property
-    def branches(self) -> bool:
-        """Whether some node has two children: if none has, the trees are rows, and causal attention is right."""
-        return not torch.equal(self.depth, torch.arange(self.ids.shape[1], device=self.ids.device).expand_as(self.ids))
 
     def mask(self, dtype: torch.dtype) -> Tensor:
         """What attention adds, [U, 1, N, N]: 0 where a node sees itself or an ancestor, else -inf."""
@@ -57,12 +53,13 @@ class _Tree:
 
 
 def grow(ids: Tensor, lengths: Tensor, nodes: int) -> Forest:
-    """Trees of at most ``nodes`` nodes from the first ``lengths`` [B] of ``ids`` [B, T], padded on the right by 0.
+    """Trees of at most ``nodes`` nodes from the first ``lengths`` [B] of ``ids`` [B, T].
 
     Rows are taken in the order of their tokens, so that each shares most with the one before it. A longer row has a
     tree to itself and to its own beginnings; with ``nodes`` 0 every row has.
     """
-    rows, sizes = ids.cpu().numpy(), lengths.cpu().numpy()
+    sizes = lengths.cpu().numpy()
+    rows = np.where(np.arange(ids.shape[1]) < sizes[:, None], ids.cpu().numpy(), 0)
     order = np.lexsort((sizes, *rows.T[::-1]))
     before, after = order[:-1], order[1:]
     differ = rows[before] != rows[after]
@@ -87,9 +84,9 @@ def grow(ids: Tensor, lengths: Tensor, nodes: int) -> Forest:
 def _forest(trees: list[_Tree], tree: _Ints, place: _Ints, device: torch.device) -> Forest:
     count = max((len(t.ids) for t in trees), default=0)
     held = np.zeros((3, len(trees), count), dtype=np.int64)
-    held[1] = np.arange(count)  # padding sees itself alone, and looks like a row that goes on
-    held[2] = held[1] + 1
+    held[2] = np.arange(1, count + 1)  # padding sees itself alone
     for number, t in enumerate(trees):
         held[:, number, : len(t.ids)] = t.ids, t.depth, t.end
+    branches = any(t.depth != [*range(len(t.ids))] for t in trees)
     found, rows, places = (torch.from_numpy(x).to(device) for x in (held, tree, place + tree[:, None] * count))
-    return Forest(found[0], found[1], found[2], tuple(len(t.ids) for t in trees), rows, places)
+    return Forest(found[0], found[1], found[2], tuple(len(t.ids) for t in trees), branches, rows, places)

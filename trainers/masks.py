@@ -52,7 +52,7 @@ class Cap:
     """CISPO's clip: of the weight, never of the gradient.
 
     The gradient is that of sg(clip(r, low, high)) A log pi (arXiv 2506.13585, eq. 4 and 5): a token far from the
-    behaviour policy weighs at most ``high`` and is never dropped.
+    behaviour policy weighs at most ``high``, and is not dropped unless its ratio is beyond what a number can hold.
     """
 
     low: float = 0.0
@@ -63,7 +63,7 @@ class Cap:
             raise UsageError(f"{self}: needs 0 <= low < high, both finite")
 
     def __call__(self, ratio: Tensor, advantage: Tensor, output: Output) -> Tensor:
-        return ratio.clamp(self.low, self.high) / ratio
+        return ratio.clamp(self.low, self.high) / ratio.clamp(min=torch.finfo(ratio.dtype).tiny)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ class Network:
     Rows are padded on the right and the model is causal, so no attention mask is needed: what is read never
     lies to the right. Dropout is off (rule 6). A model that does more to its logits than apply the head
     (soft-capping, scaling) is run whole; ``splits`` says which. Where every layer is full attention that takes a mask,
-    rows that begin alike become trees of at most ``nodes`` nodes; elsewhere ``nodes`` is 0 and rows pass as they are.
-    Raises UsageError for a model of another kind.
+    rows that begin alike and have less than ``nodes`` tokens become trees of at most ``nodes`` nodes; elsewhere
+    ``nodes`` is 0 and rows pass as they are. Raises UsageError for a model of another kind.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,18 +52,22 @@ class Network:
 
     @torch.no_grad()
     def _branches(self) -> bool:
-        """Whether two rows that part after three tokens have, as one tree, the states that each has alone."""
+        """Whether two rows that part after two tokens have, as one tree, the states that each has alone.
+
+        The yardstick is what the tree would give as if it were one row: rounding is far smaller.
+        """
         if not getattr(self.model, "_supports_attention_backend", False):
             return False
         config = cast(Any, self.model).config.get_text_config()
         windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
         if windows or getattr(config, "sliding_window", None) or config._attn_implementation not in ("sdpa", "eager"):
             return False
-        ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9]], device=next(self.model.parameters()).device)
+        ids = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6]], device=next(self.model.parameters()).device)
         ids = ids % self._vocabulary()
-        forest = grow(ids, torch.tensor([6, 6]), NODES)
-        apart, together = self.hidden(ids), self.hidden(forest.ids, forest).flatten(0, 1)[forest.place]
-        return bool((apart - together).abs().max() <= 0.05 * apart.abs().max())  # bf16 rounds, a wrong mask is far off
+        forest = grow(ids, torch.tensor([4, 4]), NODES)
+        alone, masked, plain = self.hidden(ids), self.hidden(forest.ids, forest), self.hidden(forest.ids)
+        error, wrong = ((alone - x.flatten(0, 1)[forest.place]).abs().mean() for x in (masked, plain))
+        return bool(error <= 0.05 * wrong)
 
     def _vocabulary(self) -> int:
         size = getattr(getattr(self.model, "config", None), "vocab_size", None)
@@ -160,7 +164,7 @@ class Output:
 
 
 def pack(batch: Batch, tokens: int, nodes: int = 0) -> list[Tensor]:
-    """Micro-batches of whole trees of like size, at most ``tokens`` padded nodes each (one tree at the least).
+    """Micro-batches of whole trees of like size, about ``tokens`` padded nodes each (one tree at the least).
 
     Gives row indices; the largest trees come first so that memory runs out at once or never.
     """

@@ -8,6 +8,7 @@ import torch
 from ..envs import UsageError
 from .estimator import Recipe
 from .options import doc
+from .rows import DEMONSTRATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,8 @@ def check(run: Run) -> None:
             raise UsageError(f"{name} cannot be negative")
     if run.seed < 0:
         raise UsageError(f"seed must be at least 0, not {run.seed}")
+    if run.rehearsal and DEMONSTRATION not in run.recipe.sources:
+        raise UsageError(f"no term of {run.name} reads demonstrations: leave out rehearsal, or set it to 0")
     if run.world_threads and (run.step_seconds or run.episode_seconds):
         raise UsageError("a world with a deadline has a process and a thread of its own: leave out world_threads")
     if run.action_seconds and run.exact and not (run.max_lag or run.soft):

@@ -50,11 +50,11 @@ class Tally:
 
     @torch.no_grad()
     def clipped(self, term: Term, output: Output, batch: Batch) -> None:
-        """Tokens with credit, and those of them whose gradient the mask took."""
+        """Tokens with credit, and how much of their gradient the mask took: all of a token's, or a share of it."""
         if isinstance(term, Surrogate):
             pushed = term.coefficient(batch) != 0
             self.add("credited", pushed.sum())
-            self.add("clipped", (pushed & (term.gate(output, batch) == 0)).sum())
+            self.add("clipped", (1 - term.gate(output, batch)).clamp(min=0)[pushed].sum())
 
     def read(self) -> dict[str, float]:
         """Losses and gradient norm a step; entropy, KL and clip fraction a token; tokens and rows in all.

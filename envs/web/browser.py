@@ -194,10 +194,10 @@ class Browser:
         return browser
 
     async def _end(self) -> None:
-        under_way = list(self._asides)
-        for task in under_way:  # what they still say would go to a driver that has ended
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        while under_way := list(self._asides):  # what they still say would go to a driver that has ended
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         if self._playwright:
             if self.remote and self._connected:
                 await self._connected.close()  # our contexts; the browser is not ours

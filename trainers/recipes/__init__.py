@@ -22,18 +22,14 @@ from .sapo import sapo
 from .tis import tis
 from .webagent_r1 import webagent_r1, webagent_r1_async, webagent_r1_cot, webagent_r1_zero
 
-ALGORITHMS: dict[str, Callable[[], Recipe]] = {  # losses that learn from episodes of their own alone
-    make.__name__: make
-    for make in (
-        cispo, dapo, decoupled, dr_grpo, dual_clip, grpo, gspo, loop, m_grpo, reinforce, reinforce_pp, rloo, sapo, tis,
-    )
-}  # fmt: skip
+_OWN = (cispo, dapo, decoupled, dr_grpo, dual_clip, grpo, gspo, loop, reinforce, reinforce_pp, rloo, sapo, tis)
+ALGORITHMS: dict[str, Callable[[], Recipe]] = {make.__name__: make for make in _OWN}
+ALGORITHMS["m_grpo"] = partial(m_grpo, clone=0.0)  # like the others it learns from no demonstrations
 
 
 def plain(name: str) -> Run:
     """The main job by another algorithm: the same warm-up, then its loss alone, with no rehearsal of demonstrations."""
-    recipe = m_grpo(clone=0.0) if name == "m_grpo" else ALGORITHMS[name]()
-    return Run(name=name, recipe=recipe, out=f"runs/{name}", rehearsal=0)
+    return Run(name=name, recipe=ALGORITHMS[name](), out=f"runs/{name}", rehearsal=0)
 
 
 RUNS: dict[str, Callable[[], Run]] = {  # what ``turngym train`` knows

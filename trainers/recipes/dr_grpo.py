@@ -12,8 +12,8 @@ def dr_grpo(
 ) -> Recipe:
     """L = -1/G sum_i 1/length sum_t min(r A_i, clip(r) A_i), A_i = r_i - mean.
 
-    No division by a trajectory's own length and none by the std; ``length`` is a constant, the most tokens that a
-    trajectory may write in the released code.
+    No division by a trajectory's own length and none by the std; ``length`` is any constant, which
+    scales the learning rate alone; the released code takes the most tokens that a response may have.
     """
     policy = Surrogate(mask=Clip(clip, clip), reduction=FixedLength(length))
     return Recipe(

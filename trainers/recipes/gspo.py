@@ -19,7 +19,8 @@ def gspo(
     """L = -1/G sum_i min(s_i A_i, clip(s_i, 1 - low, 1 + high) A_i), s_i = (pi(o_i)/mu(o_i))^(1/|o_i|).
 
     Bounds and four minibatches are the paper's (section 5.1, as TRL's paper index gives them). ``by_token`` takes the
-    value of s_i and the gradient of each token's own ratio: the same gradient while a trajectory has one advantage.
+    value of s_i and the gradient of each token's own ratio: the same gradient while a trajectory has one advantage,
+    another with a credit by turn or token.
     """
     unit = Through(geometric) if by_token else geometric
     return Recipe(

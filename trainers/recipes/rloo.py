@@ -8,6 +8,9 @@ from ..terms import Surrogate
 
 
 def rloo(*, grad_clip: float = 1.0, decay: float = 0.5) -> Recipe:
-    """L = -1/k sum_i (R_i - mean of the other R) log pi(tau_i), the trajectory as one action."""
+    """L = -1/k sum_i (R_i - mean of the other R) log pi(tau_i), the trajectory as one action.
+
+    The ratio stands for the log-probability, as in REINFORCE.
+    """
     policy = Surrogate(mask=keep, reduction=FixedLength(1))
     return Recipe(terms=(policy,), credit=LeaveOneOut(), update=Update(grad_clip=grad_clip, decay=decay))

@@ -1,4 +1,4 @@
-"""Truncated importance sampling between sampler and learner, on GRPO's loss (read in verl's core_algos.py)."""
+"""Truncated importance sampling between sampler and learner (Yao 2025; read in verl's core_algos.py)."""
 
 from ..credit import GroupNorm
 from ..estimator import Recipe, Update

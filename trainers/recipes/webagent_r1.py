@@ -14,7 +14,8 @@ def webagent_r1() -> Run:
 
 def webagent_r1_zero() -> Run:
     """WebAgent-R1-Zero: RL alone, without the warm-up and without its cloning term."""
-    return replace(webagent_r1(), name="webagent_r1_zero", out="runs/webagent_r1_zero", demonstrations=0)
+    run = replace(webagent_r1(), name="webagent_r1_zero", out="runs/webagent_r1_zero", demonstrations=0, rehearsal=0)
+    return replace(run, recipe=m_grpo(low=0.2, high=0.28, clone=0.0))
 
 
 def webagent_r1_cot() -> Run:
