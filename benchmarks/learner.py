@@ -1,10 +1,11 @@
-"""An update on rows of real episodes: as prefix trees, with only equal rows and whole beginnings shared, and by the bare model.
+"""An update on rows of real episodes: as prefix trees, as rows, and by the bare model.
 
     python benchmarks/learner.py [--rounds 5] [--threads 2]
 
 The rows are the prompts of ``workloads/episodes.jsonl.gz`` (groups of eight, a row a turn), whose last tokens pass for
-what the policy wrote. The bare model runs over every row, padded, in micro-batches of like length, with its head at every
-token. Rounds alternate. Prints one JSON line: medians with minimum and maximum.
+what the policy wrote. As rows, those that are equal, or whole beginnings of others, still pass once. The bare model
+runs over every row, padded, in micro-batches of like length, with its head at every token. Rounds alternate. Prints one
+JSON line: medians with minimum and maximum.
 """
 
 import argparse
