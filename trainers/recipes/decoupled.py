@@ -1,4 +1,4 @@
-"""Decoupled PPO (arXiv 2110.00641, eq. 5), as asynchronous RL uses it (AReaL, arXiv 2505.24298, eq. 5)."""
+"""Decoupled PPO (arXiv 2110.00641), as asynchronous RL uses it (AReaL, arXiv 2505.24298)."""
 
 import math
 

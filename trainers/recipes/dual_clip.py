@@ -1,4 +1,4 @@
-"""Dual-clip PPO (arXiv 1912.09729, eq. 5) on group-normalised returns."""
+"""Dual-clip PPO (arXiv 1912.09729) on group-normalised returns."""
 
 from ..credit import GroupNorm
 from ..estimator import Recipe, Update

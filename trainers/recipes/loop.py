@@ -10,7 +10,8 @@ from ..terms import Surrogate
 def loop(*, clip: float = 0.2, minibatches: int = 2, grad_clip: float = 1.0, decay: float = 0.5) -> Recipe:
     """L = -mean over tokens of min(r A_i, clip(r, 1 - clip, 1 + clip) A_i), A_i = R_i - mean of the others.
 
-    The ratio is a token's own, the unit that the paper found best; its advantages are not divided by a std.
+    The ratio is a token's own, the unit that the paper found best; its advantages are not divided by a std. That tokens
+    weigh the same in long and short trajectories is ours [D].
     """
     return Recipe(
         terms=(Surrogate(mask=Clip(clip, clip), reduction=token_mean),),

@@ -1,4 +1,4 @@
-"""RLOO, REINFORCE with a leave-one-out baseline (arXiv 2402.14740, eq. 8; first in Kool et al. 2019)."""
+"""RLOO, REINFORCE with a leave-one-out baseline (arXiv 2402.14740; first in Kool et al. 2019)."""
 
 from ..credit import LeaveOneOut
 from ..estimator import Recipe, Update
