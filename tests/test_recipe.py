@@ -13,6 +13,7 @@ from turngym.agents.tiny import tokenizer
 from turngym.envs import UsageError
 from turngym.envs.web.shop import WebShop
 from turngym.trainers.batch import collate
+from turngym.trainers.cli import main as main_command
 from turngym.trainers.credit import GroupMean
 from turngym.trainers.demonstrations import demonstrate
 from turngym.trainers.estimator import Recipe, Update
@@ -119,6 +120,13 @@ def test_the_variants_differ_from_the_main_job_in_what_they_are_named_for() -> N
     assert len({make().out for make in RUNS.values()}) == len(RUNS)
     assert all(make().name == name for name, make in RUNS.items())
     assert webagent_r1().prompt == "" and webagent_r1().demonstrations > 0
+
+
+def test_a_recipe_that_rehearses_nothing_replays_a_run_that_did(tmp_path, capsys) -> None:
+    (tmp_path / "run.json").write_text('{"name": "webagent_r1", "rehearsal": 10, "steps": 7}')
+    assert main_command(["train", "grpo", "--replay", str(tmp_path), "--dry-run"]) == 0
+    said = dict(line.split()[::2] for line in capsys.readouterr().out.splitlines() if len(line.split()) == 3)
+    assert (said["rehearsal"], said["steps"]) == ("0", "7")
 
 
 def test_zero_clones_nothing() -> None:

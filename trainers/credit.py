@@ -73,8 +73,7 @@ class GroupNorm:
     eps: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.ddof not in (0, 1) or not self.eps >= 0:
-            raise UsageError(f"GroupNorm(ddof={self.ddof}, eps={self.eps}): ddof is 0 or 1 and eps is not negative")
+        _check(self)
 
     def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
         g = groups(batch)
@@ -110,13 +109,17 @@ class BatchNorm:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.ddof not in (0, 1) or not self.eps >= 0:
-            raise UsageError(f"BatchNorm(ddof={self.ddof}, eps={self.eps}): ddof is 0 or 1 and eps is not negative")
+        _check(self)
 
     def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
         gap = _deviation(batch)
         std = (gap.square().sum() / (batch.counted((POLICY,)).sum() - self.ddof).clamp(min=1)).sqrt()
         return spread_over_tokens(batch, gap / (std + self.eps) if gap.any() else gap)
+
+
+def _check(norm: GroupNorm | BatchNorm) -> None:
+    if norm.ddof not in (0, 1) or not norm.eps >= 0:
+        raise UsageError(f"{norm}: ddof is 0 or 1 and eps is not negative")
 
 
 def _deviation(batch: Batch) -> Tensor:

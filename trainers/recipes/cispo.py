@@ -10,8 +10,7 @@ from ..terms import Surrogate
 def cispo(*, high: float = 5.0, minibatches: int = 2, grad_clip: float = 1.0, decay: float = 0.5) -> Recipe:
     """L = -1/(sum_i |o_i|) sum_i sum_t sg(min(r, high)) A_i log pi(o_it), A_i = (r_i - mean)/std.
 
-    The paper bounds the weight from above only and does not print its bound; 5.0 is the one that TRL's paper index
-    takes from ScaleRL (arXiv 2510.13786).
+    The paper bounds the weight from above only and its value is not known to us; 5.0 is ms-swift's default.
     """
     return Recipe(
         terms=(Surrogate(mask=Cap(high=high), reduction=token_mean),),
