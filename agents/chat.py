@@ -1,7 +1,7 @@
 """The plain agent: a memory, a chat template, exact tokens, one sample a turn."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -42,29 +42,42 @@ class Prompter:
 
     def prompt(self, remembered: Sequence[Message | Turn]) -> tuple[int, ...]:
         """The ids to continue; a Turn stands for its action. Raises AgentError when the template changes actions."""
-        acts = [m for m in remembered if isinstance(m, Turn)]
+        acts = [m.action.calls[-1].sample.tokens for m in remembered if isinstance(m, Turn)]
         chat = [
             {"role": "assistant", "content": MARK}
             if isinstance(m, Turn)
-            else {"role": m.role, "content": self._control.sub(_defused, m.text)}
+            else {"role": m.role, "content": self.plain(m.text)}
             for m in remembered
         ]
+        return self.render(chat, acts)
+
+    def render(
+        self, chat: Sequence[Mapping[str, Any]], acts: Sequence[tuple[int, ...]], tools: Sequence[Any] = ()
+    ) -> tuple[int, ...]:
+        """The ids to continue after ``chat`` as templates take it, each MARK in it standing for the next of ``acts``.
+
+        Raises AgentError when the template refuses the messages or changes what stands where a mark is.
+        """
         try:
-            text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            more = {"tools": list(tools)} if tools else {}
+            text: str = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **more)
         except TemplateError as error:
             raise AgentError(f"the model's chat template refuses these messages: {error}") from error
         pieces = text.split(MARK)
         if len(pieces) != len(acts) + 1:
             raise AgentError("the chat template does not copy an assistant's content once; this model cannot be used")
         ids = list(self._encode(pieces[0]))
-        for act, piece in zip(acts, pieces[1:], strict=True):
-            written = act.action.calls[-1].sample.tokens
+        for written, piece in zip(acts, pieces[1:], strict=True):
             after = self._encode(piece)
             ids += written
             # a sampled stop token is the template's own end of the turn
             closed = bool(written) and written[-1] in self.stop and after[:1] == written[-1:]
             ids += after[1:] if closed else after
         return tuple(ids)
+
+    def plain(self, text: str) -> str:
+        """``text`` without the mark, and with control tokens that it spells broken up, so that they stay words."""
+        return self._control.sub(_defused, text)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of sampled tokens, without the stop token."""

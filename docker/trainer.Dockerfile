@@ -24,7 +24,7 @@ COPY envs envs
 COPY wrappers wrappers
 COPY agents agents
 COPY trainers trainers
-RUN pip install --quiet -c constraints.txt '.[demo]'
+RUN pip install --quiet -c constraints.txt '.[demo,peft]'
 
 USER 1000:1000
 WORKDIR /home/turngym

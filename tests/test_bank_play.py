@@ -13,7 +13,7 @@ from turngym.trainers.learner import Learner
 from turngym.trainers.recipes import ALGORITHMS, clone
 from turngym.trainers.rows import rows
 
-WORLDS = [Bank(), Wordy(), Corridor()]
+WORLDS = [Bank(), Wordy(), Corridor(), Corridor(wind=0.4, name="windy")]
 each_world = pytest.mark.parametrize("world", WORLDS, ids=lambda w: w.name)
 
 

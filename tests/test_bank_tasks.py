@@ -7,9 +7,14 @@ from turngym.envs import UsageError
 from turngym.trainers.bank import Bank, Corridor, Player, Tabular, Wordy
 from turngym.trainers.bank.policy import log_softmax
 from turngym.trainers.bank.tasks import known
+from turngym.trainers.bank.trial import WINDY
 
-WORLDS = [Bank(), Wordy(), Corridor(), Corridor(length=1, doors=3, turns=5)]
-name = pytest.mark.parametrize("world", WORLDS, ids=lambda w: f"{w.name}-{w.length}-{w.turns}")
+SURE = [Bank(), Wordy(), Corridor(), Corridor(length=1, doors=3, turns=5)]
+WORLDS = [*SURE, WINDY, Corridor(length=1, doors=3, turns=5, wind=0.6)]
+
+
+def of(worlds):
+    return pytest.mark.parametrize("world", worlds, ids=lambda w: f"{w.name}-{w.length}-{w.turns}")
 
 
 def probabilities(logits):
@@ -27,7 +32,7 @@ def test_difficulties_spread_from_hopeless_to_easy() -> None:
     assert np.all(np.diff(odds) > 0)
 
 
-@name
+@of(WORLDS)
 def test_success_is_what_playing_gives(world) -> None:
     """Within five standard errors of 2,000 episodes a task, for a table that is off the start."""
     logits = world.logits() + 0.7 * np.random.default_rng(5).normal(size=world.logits().shape)
@@ -38,7 +43,7 @@ def test_success_is_what_playing_gives(world) -> None:
     assert np.all(np.abs(found - exact) < 5 * np.sqrt(exact * (1 - exact) / 2_000) + 1e-3)
 
 
-@name
+@of(SURE)
 def test_the_gold_actions_succeed(world) -> None:
     tasks = len(world.starts)
     shown = Player(world, 0).demonstrations(np.arange(2 * tasks), member=7)
@@ -54,7 +59,7 @@ def test_a_ramble_ends_with_the_first_answer() -> None:
     tokens = np.array([[0, 0, 2, 1], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2]])
     assert world.written(tokens).tolist() == [3, 1, 4, 4]
     right = world.gold[0, 0]
-    paid = world.step(np.zeros(4, dtype=np.int64), tokens).reward
+    paid = world.step(np.zeros(4, dtype=np.int64), tokens, np.zeros(4)).reward
     assert paid.tolist() == [float(right == 2), float(right == 1), 0.0, float(right == 2)]
 
 
@@ -70,11 +75,26 @@ def test_doors_lead_on_and_side_rooms_back() -> None:
     world = Corridor(tasks=2, doors=3, turns=9)
     right, wrong = world.gold, (world.gold + 1) % world.symbols
     states = np.arange(12)
-    on, off = world.step(states, right), world.step(states, wrong)
+    on, off = (world.step(states, tokens, np.zeros(12)) for tokens in (right, wrong))
     assert on.state.tolist() == [1, 2, 2, 0, 1, 2, 7, 8, 8, 6, 7, 8]
     assert off.state.tolist() == [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]
     assert on.over.nonzero()[0].tolist() == on.reward.nonzero()[0].tolist() == [2, 8]
     assert not off.reward.any()
+
+
+def test_wind_leads_to_any_door_of_the_task_unless_the_turn_ends_it() -> None:
+    world = Corridor(tasks=2, doors=3, turns=9, wind=0.3)
+    states = np.arange(12).repeat(100)
+    chance = np.tile(np.arange(100) / 100, 12)
+    after = world.step(states, world.gold[states], chance)
+    calm = Corridor(tasks=2, doors=3, turns=9).step(states, world.gold[states], chance)
+    np.testing.assert_array_equal(after.over, calm.over)
+    still = calm.over | (chance >= 0.3)
+    np.testing.assert_array_equal(after.state[still], calm.state[still])
+    for state in range(12):
+        blown = after.state[(states == state) & ~still]
+        assert np.unique(blown, return_counts=True)[1].tolist() == ([] if state % 6 == 2 else [10, 10, 10])
+        assert set(blown // 6) <= {state // 6} and not set(blown % 6) - {0, 1, 2}
 
 
 def test_members_of_a_group_meet_in_states_and_are_paid_at_the_end_alone() -> None:
@@ -105,6 +125,8 @@ def test_a_model_starts_at_the_same_success() -> None:
         lambda: Wordy(symbols=2),
         lambda: Corridor(doors=9, turns=8),
         lambda: Corridor(odds=1.0),
+        lambda: Corridor(wind=1.0),
+        lambda: Corridor(wind=-0.1),
     ],
 )
 def test_a_world_that_cannot_be_is_an_error(make) -> None:

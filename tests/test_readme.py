@@ -12,9 +12,11 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import turngym.envs
@@ -23,8 +25,8 @@ ROOT = Path(turngym.envs.__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(console|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXEMPT = re.compile(
-    r"make( (demo|test|install|demo-long|controls))?( [A-Z_]+=\S+)*|git clone .*|cd turngym"
-    r"|turngym reproduce .*|(\S*\b)?pip3? install .*"
+    r"make( (demo|test|test-vllm|install|demo-long|controls))?( [A-Z_]+=\S+)*|git clone .*|cd turngym"
+    r"|turngym reproduce .*|turngym train .*--sampler vllm.*|TURNGYM_VLLM_PYTHON=.*|(\S*\b)?pip3? install .*"
 )
 SECONDS = 600  # a command that hangs is an error
 
@@ -164,5 +166,11 @@ def made(line: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_page_works(page: Path, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    for step in steps(page.read_text()):
-        run(step, tmp_path)
+    try:
+        for step in steps(page.read_text()):
+            run(step, tmp_path)
+    finally:
+        for process in psutil.process_iter():  # what a failed page has left running
+            with suppress(psutil.Error):
+                if process.cwd() == str(tmp_path):
+                    process.kill()

@@ -132,6 +132,21 @@ def test_a_replay_gives_the_same_weights_without_a_world(place: Path, whole: Pat
     assert any(not torch.equal(start[k], v) for k, v in weights(whole).items()), "nothing was learned"
 
 
+@pytest.mark.parametrize(
+    "played_by",
+    [
+        {"sampler": "vllm", "transfer": "nccl", "servers": ("http://127.0.0.1:1",), "action_seconds": 1.0},
+        {"program": "no-such-program", "tasks": 3},
+    ],
+    ids=str,
+)
+def test_a_replay_needs_nothing_that_played(
+    place: Path, whole: Path, tmp_path: Path, played_by: dict[str, Any]
+) -> None:
+    replay(run(place, tmp_path / "again", **played_by), whole)
+    equal(tmp_path / "again", whole)
+
+
 def test_a_run_that_was_extended_replays_with_the_decay_that_it_had(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "extended"
     train(run(place, out, steps=2))

@@ -228,7 +228,7 @@ def test_rule_4_the_gradient_at_observation_logits_is_exactly_zero(name, game, c
     made, g = RECIPES[name], torch.Generator().manual_seed(0)
     shape = (len(batch.ids), batch.ids.shape[1] - 1, 32)
     logits = torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_()
-    network = SimpleNamespace(splits=True, hidden=lambda ids, forest: logits, head=nn.Identity())
+    network = SimpleNamespace(splits=True, hidden=lambda ids, forest: logits, head=nn.Identity(), root=None)
     prepared = made.prepared(batch)
     output = Output(network, prepared)
     leaves = torch.arange(shape[0] * shape[1]).view(shape[:2])  # one of its own for every token of every row

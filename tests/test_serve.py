@@ -235,9 +235,9 @@ def test_an_address_that_is_not_ours_is_one_line(capsys: pytest.CaptureFixture[s
 
 def test_it_listens_where_it_is_told() -> None:
     """At 127.0.0.1 alone unless told otherwise."""
-    from turngym.envs.web.serve import _listen
+    from turngym.envs.web.serve import listen
 
     for host in ("127.0.0.1", "0.0.0.0"):
-        with _listen(host, 0) as listener:
+        with listen(host, 0) as listener:
             assert listener.getsockname()[0] == host
             assert listener.proto == socket.IPPROTO_TCP  # or every answer waits 40 ms

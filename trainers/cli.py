@@ -15,11 +15,13 @@ import gymnasium as gym
 
 from ..envs.errors import Failure, TurngymError, UsageError
 from .cli_browsers import browsers_command
+from .cli_serve import serve_command
 from .cli_sites import sites_command
 from .options import Parser, add, apply, build, show, unknown
 
 # settings that a replay of stored episodes reads
-REPLAYED = {"out", "lr", "threads", "device", "rehearsal", "max_failures"}
+REPLAYED = {"out", "lr", "threads", "device", "rehearsal", "max_failures", "dtype", "processes", "checkpointing"}
+REPLAYED |= {"lora", "micro_tokens"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +101,10 @@ def train_command(arguments: Sequence[str]) -> int:
             said = ", ".join("--" + name.replace("_", "-") for name in idle)
             raise UsageError(f"a replay learns from what is stored: {said} would change nothing")
         preset = replace(preset, **_said(namespace.replay, preset), out=f"{namespace.replay.rstrip('/')}-replay")
+    if "program" in namespace:
+        from .settings import worldless
+
+        preset = worldless(preset)
     run = apply(preset, namespace)
     from .settings import notes
 
@@ -286,5 +292,6 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "envs": (envs_command, "list the environments"),
     "recipes": (recipes_command, "list the recipes, with paper and parts"),
     "browsers": (browsers_command, "start, ask or end browsers for the remote engine"),
+    "serve": (serve_command, "serve a model as OpenAI's API does"),
     "sites": (sites_command, "serve the embedded sites"),
 }

@@ -15,6 +15,7 @@ from .output import Network, Output, log_probs, pack, survey
 from .reductions import number
 from .references import References
 from .shaping import Scale
+from .shards import gathered, placed, whole
 from .tally import Tally, explained, lag
 from .terms import PROXIMAL, Term
 
@@ -23,8 +24,9 @@ class Learner:
     """Descends a recipe's loss on a causal language model, in place, on the model's own device.
 
     Args:
-        model: a Hugging Face causal language model, or a module with the interface of ``CausalLM``. It stays
-            in eval mode, so that its log-probs are the sampler's (rule 6).
+        model: a Hugging Face causal language model, a module with the interface of ``CausalLM``, or a network of
+            one. It stays in eval mode, so that its log-probs are the sampler's (rule 6). Where other processes share
+            its passes, their learners do what this one is asked to.
         recipe: what to descend.
         lr, betas, weight_decay: AdamW's.
         micro_tokens: padded tokens of one forward and backward pass; bounds memory, changes no gradient;
@@ -36,19 +38,20 @@ class Learner:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         recipe: Recipe,
         *,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.98),
         weight_decay: float = 0.0,
         micro_tokens: int = 2048,
-        references: Mapping[str, nn.Module] | None = None,
+        references: Mapping[str, nn.Module | Network] | None = None,
     ) -> None:
-        self.model, self.recipe, self.micro_tokens, self.version = model, recipe, micro_tokens, 0
-        self.network = Network(model)
-        self.references = References(recipe.references, references or {}, model)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.network = model if isinstance(model, Network) else Network(model)
+        self.model, self.ranks = self.network.model, self.network.ranks
+        self.recipe, self.micro_tokens, self.version = recipe, micro_tokens, 0
+        self.references = References(recipe.references, references or {}, self.network)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.critic = recipe.critic(self.network, micro_tokens) if recipe.critic else None
         self.scale = Scale(recipe.scale) if recipe.scale else None
         trained: list[dict[str, Any]] = [{"params": self.parameters, "rate": lr}]
@@ -70,7 +73,8 @@ class Learner:
         ``steps`` taken, the lag a token, and what a critic has to say (``critic/…``). A batch without credit takes no
         step. Raises UsageError if the recipe cannot use the batch, TurngymError if a gradient is not finite.
         """
-        self.model.eval()
+        self.ranks.tell("update", batch, progress)
+        self.network.ready()
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.recipe.update.factor(progress)
         self.references.refresh(self.version)
@@ -89,7 +93,8 @@ class Learner:
 
     def log_probs(self, batch: Batch) -> Tensor:
         """Log-probability [B, T] of each written token, at its row's temperature; no gradient."""
-        self.model.eval()
+        self.ranks.tell("log_probs", batch)
+        self.network.ready()
         return log_probs(self.network, batch.to(self.device), self.micro_tokens)
 
     def _credited(self, batch: Batch) -> Batch:
@@ -138,7 +143,8 @@ class Learner:
         if update.target_kl is not None and step.read()["kl"] > update.target_kl:
             return False
         limit = float("inf") if update.grad_clip is None else update.grad_clip
-        norm, *others = (nn.utils.clip_grad_norm_(group["params"], limit) for group in self.optimizer.param_groups)
+        groups = self.optimizer.param_groups
+        norm, *others = (whole(nn.utils.clip_grad_norm_(group["params"], limit)) for group in groups)
         if not all(bool(n.isfinite()) for n in (norm, *others)):
             raise TurngymError(f"the gradient at version {self.version} is not finite; the weights are unchanged")
         self.optimizer.step()
@@ -160,20 +166,25 @@ class Learner:
             for term in late:
                 tally.clipped(term, Output.given(batch, logp, **known), batch)
         read, views = None if self.critic is None else self.critic.read, self.references.views()
-        for index in micro:
+        ours = tally if self.ranks.count == 1 else Tally()
+        for index, real in self.ranks.share(micro):
             part = batch.take(index)
             output = Output(self.network, part, read, views)
             direct = {t.name: t(output, part) for t in self.recipe.terms if t not in late}
             loss = sum(direct.values(), start=output.logp.new_zeros(()))
             if c is not None:
                 loss = loss + (c[index, : part.ids.shape[1]] * output.logp).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            tally.losses(direct)
-            tally.measure(output, part, version)
-            tally.add("rows", torch.tensor(len(index)))
-            for term in self.recipe.terms:
-                if term not in late:
-                    tally.clipped(term, output, part)
+            (loss if real else 0.0 * loss).backward()  # type: ignore[no-untyped-call]
+            if real:
+                ours.losses(direct)
+                ours.measure(output, part, version)
+                ours.add("rows", torch.tensor(len(index)))
+                for term in self.recipe.terms:
+                    if term not in late:
+                        ours.clipped(term, output, part)
+        if ours is not tally:
+            for name, value in self.ranks.total(ours.sums).items():
+                tally.add(name, value)
 
     def _surveyed(self, terms: Sequence[Term], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-probs of the whole batch, and the entropy where a mask of these terms goes by it."""
@@ -183,15 +194,27 @@ class Learner:
         return logp, known
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Copies of the weights on the CPU, by name: what ``Weights.publish`` takes."""
-        for name, tensor in self.model.state_dict().items():
+        """Copies of the weights on the CPU, by name: what ``Weights.publish`` takes. To be read to its end."""
+        self.ranks.tell("tensors")
+        for name, tensor in self.network.weights():
             yield name, tensor.detach().to("cpu", copy=True)
 
+    def kept(self) -> dict[str, Tensor]:
+        """Copies on the CPU of what is trained: what ``restore`` takes."""
+        self.ranks.tell("kept")
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.network.state().items()}
+
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """Go back to what was ``kept``; optimiser and version stay."""
+        self.ranks.tell("restore", kept)
+        self.network.load(kept)
+
     def state_dict(self) -> dict[str, Any]:
-        """Model, optimiser and version; the tensors are the live ones."""
+        """Model, optimiser and version, whole; the tensors are the live ones where they are not sharded."""
+        self.ranks.tell("state_dict")
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.network.state(),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "version": self.version,
             "references": self.references.state_dict(),
             "critic": {} if self.critic is None else self.critic.state_dict(),
@@ -199,11 +222,12 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from ``state_dict``. Raises UsageError if it is another model's."""
+        """Resume from ``state_dict``, of however many processes. Raises UsageError if it is another model's."""
+        self.ranks.tell("load_state_dict", state)
         try:
-            self.model.load_state_dict(state["model"])
+            self.network.load(state["model"])
             # a copy: the optimiser would keep, and change, the very tensors of the state
-            self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
+            self.optimizer.load_state_dict(placed(deepcopy(state["optimizer"]), self.optimizer))
             self.references.load_state_dict(state["references"])
             if self.critic is not None:
                 self.critic.load_state_dict(state["critic"])

@@ -1,6 +1,7 @@
 """What a forward pass gives, made when first read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import cached_property
 from typing import Any, Protocol, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..envs import UsageError
 from .batch import Batch
 from .forest import NODES, Forest, grow
+from .ranks import ALONE, Ranks
 
 Reader = Callable[["Output"], Tensor]
 """A critic: the value [B, T] of what was read before each written token."""
@@ -38,6 +40,9 @@ class Network:
     rows that begin alike and have less than ``nodes`` tokens become trees of at most ``nodes`` nodes; elsewhere
     ``nodes`` is 0 and rows pass as they are. Raises UsageError for a model of another kind.
     """
+
+    root: nn.Module | None = None  # of shards: decoder and head can then not be called by themselves
+    ranks: Ranks = ALONE  # the processes that share the passes
 
     def __init__(self, model: nn.Module) -> None:
         missing = [n for n in ("get_decoder", "get_output_embeddings") if not hasattr(model, n)]
@@ -85,6 +90,31 @@ class Network:
     def logits(self, ids: Tensor, forest: Forest | None = None) -> Tensor:
         """Logits [B, T, V] of the whole model."""
         return cast(Tensor, self.model(input_ids=ids, use_cache=False, **self._seen(forest)).logits)
+
+    def read(self, forest: Forest, node: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states [U, N, H] of the forest's nodes and raw logits [W, V] at ``node`` [W], in one call."""
+        states = self.hidden(forest.ids, forest)
+        return states, self.head(nn.functional.embedding(node, states.flatten(0, 1)))
+
+    def ready(self) -> None:
+        """For a pass: no dropout (rule 6)."""
+        self.model.eval()
+
+    def twin(self) -> "Network":
+        """A model of its own with the same shape."""
+        return Network(deepcopy(self.model))
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """What the model computes with, whole, by name; every process must ask."""
+        return self.model.state_dict().items()
+
+    def state(self) -> dict[str, Tensor]:
+        """What of it is trained, whole, by name; live tensors where it is not sharded. Every process must ask."""
+        return self.model.state_dict()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take ``state`` over. Raises KeyError, RuntimeError or ValueError if it is another model's."""
+        self.model.load_state_dict(state)
 
     def _seen(self, forest: Forest | None) -> dict[str, Tensor]:
         """Positions and mask where there are branches."""
@@ -144,6 +174,8 @@ class Output:
     @cached_property
     def states(self) -> Tensor:
         """Last hidden states [U, N, H] of the forest's nodes; each predicts the token after it."""
+        if self.network.root is not None and self.network.splits:
+            return self._read[0]
         return self.network.hidden(self.forest.ids, self.forest)
 
     @property
@@ -152,11 +184,18 @@ class Output:
         return self.states.flatten(0, 1)[self.forest.place]
 
     @cached_property
+    def _read(self) -> tuple[Tensor, Tensor]:
+        row, column = self.written
+        return self.network.read(self.forest, self.forest.place[row, column - 1])
+
+    @cached_property
     def logits(self) -> Tensor:
         """Logits [W, V] that predict the written tokens, divided by the row's temperature; at least float32."""
         row, column = self.written
         node = self.forest.place[row, column - 1]
-        if self.network.splits:
+        if self.network.root is not None:
+            raw = self._read[1]
+        elif self.network.splits:
             # not an index: its backward adds equal rows up in no fixed order when there are several threads
             raw = self.network.head(nn.functional.embedding(node, self.states.flatten(0, 1)))
         else:
@@ -222,11 +261,12 @@ def survey(
 ) -> Tensor:
     """What ``read`` finds [B, T] in an output of ``network``, in micro-batches; no gradient."""
     out: Tensor | None = None
-    for index in pack(batch, tokens, network.nodes):
+    for index, real in network.ranks.share(pack(batch, tokens, network.nodes)):
         found = read(Output(network, batch.take(index), critic))
         out = found.new_zeros(batch.ids.shape) if out is None else out
-        out[index, : found.shape[1]] = found
-    return batch.behaviour.new_zeros(batch.ids.shape) if out is None else out
+        if real:
+            out[index, : found.shape[1]] = found
+    return batch.behaviour.new_zeros(batch.ids.shape) if out is None else network.ranks.sum(out)
 
 
 def log_probs(network: Network, batch: Batch, tokens: int) -> Tensor:

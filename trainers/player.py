@@ -5,18 +5,27 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-from ..agents import Action, Agent, Turn
+from ..agents import Action, Agent, Sampler, Turn, Weights
 from ..agents.chat import ChatAgent, Decoding, Prompter
+from ..agents.endpoint import Spent
+from ..agents.hosted import HostedAgent
 from ..agents.memory import MEMORIES
 from ..agents.scripted import RandomAgent
 from ..envs import Env, Messages
 from ..wrappers import Isolated
+from .hosting import Host
+from .models import load, tokenizer
 from .rollout import Begun, Group, Limits, Pinned, Spec, Trajectory, rollout
 from .worlds import Options, recorded
+
+if TYPE_CHECKING:
+    from ..agents.samplers.vllm import VllmSampler
+    from .program import Programs
 
 SCRIPTED = ("random", "gold")
 ROWS = 128  # contexts that a sampler decodes at once, and whose keys and values it keeps
@@ -29,7 +38,7 @@ class Setting:
 
     env: str
     worlds: tuple[tuple[str, Options], ...]  # by name, see Spec.world
-    agent: str  # a model's folder or hub id, or "random" or "gold"
+    agent: str  # a model's folder or hub id, or "random" or "gold", or the url of ``host``
     memory: str = "compressed"
     temperature: float = 1.0
     max_tokens: int = 16
@@ -37,11 +46,22 @@ class Setting:
     slots: int = 1024  # episodes at once
     threads: int = 1  # that worlds are pinned to
     device: str = "cpu"
+    devices: int = 1  # CUDA devices from ``device`` on, which workers take in turn
+    dtype: str = "float32"  # that the sampler computes in
     record: bool = False  # screenshots in every turn's info
     together: bool = True  # episodes wait for each other's requests, so that the same run computes the same bits
     limits: Limits = Limits()
     refill: int = 0  # times that a failed episode is played again
+    host: Host | None = None  # the endpoint whose model plays
     stall: float = 60.0  # seconds of waiting after which the watchdog names an episode
+    servers: tuple[str, ...] = ()  # vLLM's, which play instead of a sampler in the process
+    server_seconds: float = 600.0  # in which a server must answer or come back
+    program: str = ""  # command line of an agent with a world of its own, in place of env and memory
+    requests: int = 0  # replies that a program may have in an episode; 0: no limit
+
+    def of(self, worker: int) -> "Setting":
+        """That of one of several workers."""
+        return self if self.devices == 1 else replace(self, device=f"{self.device}:{worker % self.devices}", devices=1)
 
     @property
     def isolated(self) -> bool:
@@ -49,18 +69,38 @@ class Setting:
         return bool(self.limits.step or self.limits.episode)
 
 
+class Plays(Sampler, Weights, Protocol):
+    """What a player wants of its sampler."""
+
+    @property
+    def version(self) -> int: ...
+
+    def playing(self) -> AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
+
+
 class Player:
     """Plays groups; several ``play`` may run at once."""
 
     def __init__(self, setting: Setting) -> None:
-        self.setting, self.sampler = setting, None
-        if setting.agent not in SCRIPTED:
+        self.setting = setting
+        self.hosted = setting.host.hosted() if setting.host else None
+        self.sampler: Plays | None = None
+        self._remote: VllmSampler | None = None
+        self.programs: Programs | None = None
+        if setting.servers:
+            self.sampler = self._remote = _remote(setting)
+            self.prompter = Prompter(tokenizer(setting.agent))
+        elif setting.agent not in SCRIPTED and not self.hosted:
             from ..agents.samplers import TorchSampler
-            from .models import load
 
-            model, tokenizer = load(setting.agent, setting.device)
+            model, words = load(setting.agent, setting.device, setting.dtype)
             rows = min(setting.slots, ROWS)
-            self.sampler, self.prompter = TorchSampler(model, rows=rows, together=setting.together), Prompter(tokenizer)
+            self.sampler, self.prompter = TorchSampler(model, rows=rows, together=setting.together), Prompter(words)
+        if setting.program:
+            assert self.sampler is not None, "a program asks a model"
+            self.programs = _programs(setting, self.sampler, self.prompter)
         self._threads = [ThreadPoolExecutor(1, f"world-{i}") for i in range(setting.threads)]
         self._worlds = dict(setting.worlds)
         self._free: dict[str, list[Pinned]] = {}
@@ -68,6 +108,11 @@ class Player:
         self._made = 0
         self._room = asyncio.Semaphore(setting.slots)
         self._doing: dict[str, tuple[str, float]] = {}  # what an episode waits for, and since when
+
+    @property
+    def spent(self) -> Spent | None:
+        """What an endpoint has said that was used; None where there is none."""
+        return self.hosted.endpoint.spent if self.hosted else None
 
     async def play(
         self, specs: Sequence[Spec], done: Callable[[Group], None], begun: Callable[[Begun], None] | None = None
@@ -119,6 +164,9 @@ class Player:
             self._doing[name] = what, time.monotonic()
 
         try:
+            if self.programs:
+                key = self._key(spec, member, attempt)
+                return await self.programs.play(spec, member, key, attempt=attempt, doing=doing)
             async with self._world(spec.world) as world:
                 agent = self._agent(spec, member, attempt, world)
                 played = await rollout(
@@ -149,8 +197,19 @@ class Player:
         await asyncio.gather(*(self._closed(world) for world in worlds))
         for thread in self._threads:
             thread.shutdown(wait=not self._busy)
+        if self.programs:
+            await self.programs.close()
         if self.sampler:
             self.sampler.close()
+        if self.hosted:
+            await self.hosted.endpoint.close()
+        if self._remote:
+            await self._remote.shut()
+
+    def tell(self, version: int, live: Sequence[int]) -> None:
+        """These servers have these weights."""
+        assert self._remote is not None, "it plays without servers"
+        self._remote.tell(version, live)
 
     async def _dismiss(self, names: set[str]) -> None:
         """Processes of worlds that are played now and then do not stay: each may hold a browser of its own."""
@@ -162,15 +221,20 @@ class Player:
             await asyncio.wait_for(world.discard(kill=world in self._busy), CLOSING)
 
     def _agent(self, spec: Spec, member: int, attempt: int, world: Pinned) -> Agent:
-        setting, tried = self.setting, (attempt,) if attempt else ()
-        key: tuple[int, ...] = (setting.seed, spec.group, spec.seed, member, *tried)
+        setting, key = self.setting, self._key(spec, member, attempt)
         if setting.agent == "random":
             return RandomAgent(key)
-        if self.sampler is None:
-            return _Gold(world)
         decoding = Decoding(0.0 if spec.takes_likeliest(member) else setting.temperature, setting.max_tokens)
         memory, session = MEMORIES[setting.memory], f"{spec.world}.{spec.group}.{member}.{attempt}"
+        if self.hosted:
+            return HostedAgent(self.hosted, memory, decoding, key)
+        if self.sampler is None:
+            return _Gold(world)
         return ChatAgent(self.sampler, self.prompter, memory, decoding, key, session)
+
+    def _key(self, spec: Spec, member: int, attempt: int) -> tuple[int, ...]:
+        """Of an episode's random numbers."""
+        return (self.setting.seed, spec.group, spec.seed, member, *((attempt,) if attempt else ()))
 
     @asynccontextmanager
     async def _world(self, name: str) -> AsyncIterator[Pinned]:
@@ -194,6 +258,22 @@ class Player:
     def _make(self, name: str) -> Env:
         make = partial(recorded, self.setting.env, self._worlds[name], self.setting.record)
         return Isolated(make) if self.setting.isolated else make()
+
+
+def _remote(setting: Setting) -> "VllmSampler":
+    """Of the run's servers, which play no weights but those that the run gave them."""
+    from ..agents.samplers.vllm import VllmSampler
+
+    seconds = setting.server_seconds
+    return VllmSampler(setting.servers, timeout=seconds, patience=seconds, initial=None)
+
+
+def _programs(setting: Setting, sampler: Sampler, prompter: Prompter) -> "Programs":
+    """Of the setting's command."""
+    from .program import Programs
+
+    decoding = Decoding(setting.temperature, setting.max_tokens)
+    return Programs(setting.program, sampler, prompter, decoding, setting.requests, setting.limits.episode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,25 +90,28 @@ class References:
     One that is missing is an error when it is first read: a batch may bring its own log-probs.
     """
 
-    def __init__(self, references: Iterable[Reference], models: Mapping[str, nn.Module], policy: nn.Module) -> None:
+    def __init__(
+        self, references: Iterable[Reference], models: Mapping[str, nn.Module | Network], policy: nn.Module | Network
+    ) -> None:
         wanted = {called(r): r for r in references}
         needed = given(wanted.values())
         if set(models) - set(needed):
             raise UsageError(f"models {sorted(models)} are given, but the recipe refers to {needed}")
-        self._policy = policy
         self._mixtures = {name: r for name, r in wanted.items() if isinstance(r, Mixture)}
         self._periodic = {name: r.every for name, r in wanted.items() if isinstance(r, Periodic)}
-        self._networks = {name: Network(m) for name, m in models.items()}
+        self._networks = {name: m if isinstance(m, Network) else Network(m) for name, m in models.items()}
         for name, reference in wanted.items():
             if isinstance(reference, Soup) and set(reference.of) <= set(models):
-                self._networks[name] = Network(_mean([models[n] for n in reference.of]))
-        self._networks |= {name: Network(deepcopy(policy)) for name in self._periodic}
+                self._networks[name] = Network(_mean([self._networks[n].model for n in reference.of]))
+        if self._periodic:
+            self._policy = policy if isinstance(policy, Network) else Network(policy)
+        self._networks |= {name: self._policy.twin() for name in self._periodic}
 
     def refresh(self, version: int) -> None:
         """At the start of update ``version``: periodic references whose time has come become the policy."""
         for name, every in self._periodic.items():
             if version % every == 0:
-                self._networks[name].model.load_state_dict(self._policy.state_dict())
+                self._networks[name].model.load_state_dict(dict(self._policy.weights()))
 
     def views(self) -> dict[str, View]:
         """How each sees an output's rows."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,11 +14,16 @@ from .episodes import count, demonstrations, stored
 from .files import write_text
 from .habits import habits, write
 from .log import Log
-from .models import load, save
+from .models import tokenizer
 from .progress import Progress
-from .run import SETTINGS, WARMUP, Trained, learner
+from .run import SETTINGS, WARMUP, Trained, keep_agent, learner, team, threads
 from .settings import Run, check, scalars
 from .study import Study
+
+# nothing is played: whatever played need not be here
+UNPLAYED: dict[str, Any] = {
+    "sampler": "torch", "servers": (), "transfer": "file", "program": "", "tasks": 1, "action_seconds": 0.0,
+}  # fmt: skip
 
 
 def replay(run: Run, source: Path | str) -> Trained:
@@ -27,17 +33,17 @@ def replay(run: Run, source: Path | str) -> Trained:
     another recipe or learning rate it is the same data learned from otherwise. Raises CheckpointError where episodes,
     checkpoints or the weights after the warm-up are missing.
     """
-    check(run)
+    check(replace(run, **UNPLAYED))
     source, out = Path(source), Path(run.out)
     if out.resolve() == source.resolve():
         raise CheckpointError(f"a replay needs a folder of its own: --out, other than {source}")
-    torch.set_num_threads(run.threads)
-    model, tokenizer = load(str(source / WARMUP), run.device)
+    torch.set_num_threads(threads(run))
+    words = tokenizer(str(source / WARMUP))
     demos, total = demonstrations(source), count(source)
     names = [*Shelf(source).newest()["study"]["curriculum"]["success"]]
-    study = Study(run, learner(replace(run, out=str(source)), model, demos), Spread(names, run.seed), demos)
     success, seconds = 0.0, 0.0
-    with Log(out) as log, Progress(total) as progress:
+    with team(run) as pupils, Log(out) as log, Progress(total) as progress:
+        study = Study(run, learner(run, source / WARMUP, demos, pupils), Spread(names, run.seed), demos)
         write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
         for update in stored(source):
             study.run = replace(run, steps=update.steps)
@@ -50,6 +56,6 @@ def replay(run: Run, source: Path | str) -> Trained:
                 entropy=facts["entropy"],
                 tokens_per_second=facts["tokens_per_second/learn"],
             )
-    save(out, model, tokenizer)
+        keep_agent(out, study.learner, words, source / WARMUP)
     write(out, habits(str(source / WARMUP)))
     return Trained(str(out), 0.0, seconds, success)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..envs.errors import Failure
@@ -22,6 +22,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an endpoint was asked and has said that it used."""
+
+    requests: int  # that were answered
+    retries: int
+    read: int  # tokens of prompts
+    written: int  # tokens of answers
+    cost: float | None  # in the currency of the prices; None when none were said
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Shares of successes with 95 % intervals over the episodes that could be scored.
 
@@ -37,6 +48,7 @@ class Report:
     outcomes: Mapping[str, int]
     seconds: float  # wall time
     by_max_turns: Mapping[str, "Report"] = field(default_factory=dict)  # when several limits were asked for
+    usage: Usage | None = None  # of an agent behind an endpoint
 
     @property
     def failures(self) -> int:
@@ -44,7 +56,7 @@ class Report:
         return sum(count for outcome, count in self.outcomes.items() if outcome not in SCORED)
 
     def to_json(self) -> dict[str, Any]:
-        """Exactly success, by_level, by_template, turns, outcomes, and by_max_turns if there were several."""
+        """Exactly success, by_level, by_template, turns, outcomes, by_max_turns if there were several, usage if any."""
         data: dict[str, Any] = {
             "success": self.success.to_json(),
             "by_level": {name: rate.to_json() for name, rate in self.by_level.items()},
@@ -54,10 +66,12 @@ class Report:
         }
         if self.by_max_turns:
             data["by_max_turns"] = {name: report.to_json() for name, report in self.by_max_turns.items()}
+        if self.usage:
+            data["usage"] = asdict(self.usage)
         return data
 
 
-def report(scores: Sequence[Score], *, environment: str, seconds: float) -> Report:
+def report(scores: Sequence[Score], *, environment: str, seconds: float, usage: Usage | None = None) -> Report:
     """Count ``scores``. Raises Failure when not one of them could be scored."""
     outcomes: dict[str, int] = dict(sorted(Counter(score.outcome for score in scores).items()))
     scored = [score for score in scores if score.outcome in SCORED]
@@ -71,6 +85,7 @@ def report(scores: Sequence[Score], *, environment: str, seconds: float) -> Repo
         turns=sum(score.turns for score in scored) / len(scored),
         outcomes=outcomes,
         seconds=seconds,
+        usage=usage,
     )
 
 
@@ -89,6 +104,7 @@ def from_json(data: Mapping[str, Any], *, environment: str = "", seconds: float 
         outcomes=data["outcomes"],
         seconds=seconds,
         by_max_turns={name: from_json(part) for name, part in data.get("by_max_turns", {}).items()},
+        usage=Usage(**data["usage"]) if "usage" in data else None,
     )
 
 
@@ -98,20 +114,31 @@ def limits(reports: Mapping[int, Report]) -> Report:
         return next(iter(reports.values()))
     ordered = {str(limit): reports[limit] for limit in sorted(reports)}
     seconds = sum(report.seconds for report in reports.values())
-    return replace(reports[max(reports)], by_max_turns=ordered, seconds=seconds)
+    used = _sum([report.usage for report in reports.values() if report.usage])
+    return replace(reports[max(reports)], by_max_turns=ordered, seconds=seconds, usage=used)
+
+
+def _sum(parts: Sequence[Usage]) -> Usage | None:
+    if not parts:
+        return None
+    counts = {name: sum(getattr(part, name) for part in parts) for name in ("requests", "retries", "read", "written")}
+    costs = [part.cost for part in parts if part.cost is not None]
+    return Usage(**counts, cost=sum(costs) if costs else None)
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """``reports`` by name as aligned text: overall, by level, turns, failures, time; then by template."""
+    """``reports`` by name as aligned text: overall, by level, turns, failures, time, tokens; then by template."""
     rows = {name: part for name, whole in reports.items() for name, part in _split(name, whole).items()}
     levels = _names(report.by_level for report in rows.values())
     head = ["", "success", *(f"level {level}" for level in levels), "turns", "episodes", "failed", "seconds"]
-    lines = [head]
+    priced = any(row.usage and row.usage.cost is not None for row in rows.values())
+    used = ["read", "written", *(["cost"] if priced else [])] if any(row.usage for row in rows.values()) else []
+    lines = [head + used]
     for name, row in rows.items():
         rates = [row.success, *(row.by_level.get(level) for level in levels)]
         seconds = f"{row.seconds:.0f}" if row.seconds else "–"
         counts = [f"{row.turns:.1f}", str(row.success.episodes), str(row.failures), seconds]
-        lines.append([name, *map(_cell, rates), *counts])
+        lines.append([name, *map(_cell, rates), *counts, *(_used(row.usage, name) for name in used)])
     templates = _names(report.by_template for report in rows.values())
     below = [["template", *rows]]
     below += [[name, *(_cell(row.by_template.get(name)) for row in rows.values())] for name in templates]
@@ -143,6 +170,11 @@ def _names(columns: Iterable[Mapping[str, Rate]]) -> list[str]:
 
 def _cell(rate: Rate | None) -> str:
     return "–" if rate is None else str(rate)
+
+
+def _used(usage: Usage | None, name: str) -> str:
+    value = getattr(usage, name, None)
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def _counts(outcomes: Mapping[str, int]) -> str:

@@ -38,7 +38,7 @@ def warm_up(
     specs = [
         Spec(i, templates[i % len(templates)], number(seed, 5, i), 1, "validation", True) for i in range(validation)
     ]
-    best, kept = -1.0, dict(learner.tensors())
+    best, kept = -1.0, learner.kept()
     with Progress(epochs, label="clone") as progress:
         for epoch in range(1, epochs + 1):
             log, tokens, began = {"entropy": 0.0}, 0.0, time.monotonic()
@@ -50,10 +50,10 @@ def warm_up(
             if epoch in looks:
                 success = validate(learner, workers, specs)
                 if success >= best:
-                    best, kept = success, dict(learner.tensors())
+                    best, kept = success, learner.kept()
             shown = max(best, 0.0)
             progress.update(success=shown, reward=shown, entropy=log["entropy"], tokens_per_second=tokens / seconds)
-    learner.model.load_state_dict(kept)
+    learner.restore(kept)
     return max(best, 0.0)
 
 

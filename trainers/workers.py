@@ -17,8 +17,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..agents.endpoint import Spent
 from ..envs import EnvError, TurngymError, UsageError
 from ..wrappers.isolated import portable
+from .engines import Engines
 from .player import Player, Setting
 from .rollout import Begun, Group, Spec
 
@@ -26,7 +28,10 @@ _BEAT = 1.0  # seconds between two signs of life
 
 
 def serve(setting: Setting, pipe: Connection) -> None:
-    """A worker's main: ("play", specs) answers Begun, then Group for each, ("weights", ...) loads, None ends."""
+    """A worker's main: ("play", specs) answers Begun, then Group for each, ("weights", ...) loads, None ends.
+
+    ("servers", version, live) says which servers have which weights.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     torch.set_num_threads(1)
     logging.basicConfig(format="%(message)s")
@@ -55,6 +60,8 @@ async def _serve(setting: Setting, pipe: Connection) -> None:
         async with turn if setting.together else nullcontext():
             if order[0] == "play":
                 await player.play(order[1], pipe.send, pipe.send)
+            elif order[0] == "servers":
+                player.tell(order[1], order[2])
             else:
                 assert player.sampler is not None, "scripted agents have no weights"
                 player.sampler.publish(((k, torch.from_numpy(v)) for k, v in order[2].items()), order[1])
@@ -76,6 +83,8 @@ async def _serve(setting: Setting, pipe: Connection) -> None:
             task.cancel()
         await asyncio.gather(*doing, *beside, return_exceptions=True)
         await player.close()
+        if player.spent:
+            pipe.send(player.spent)
 
 
 def _receive(pipe: Connection, loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Any]") -> None:
@@ -104,10 +113,12 @@ class Workers:
     the other to read.
     """
 
-    def __init__(self, setting: Setting, count: int) -> None:
+    def __init__(self, setting: Setting, count: int, engines: Engines | None = None) -> None:
         if count < 1:
             raise UsageError(f"workers must be at least 1, not {count}")
-        self.worlds = dict(setting.worlds)
+        self.worlds, self._engines = dict(setting.worlds), engines
+        self.spent = Spent()  # whole when all workers have ended
+        self._sending = threading.Lock()  # servers that come back are told of by another thread
         context = mp.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
@@ -115,14 +126,16 @@ class Workers:
         self._heard: dict[Connection, float] = {}  # when a worker last said anything
         self._stall = setting.stall
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        for _ in range(count):
+        for number in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(setting, theirs), daemon=True)
+            process = context.Process(target=serve, args=(setting.of(number), theirs), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self._heard[ours] = time.monotonic()
             self._processes.append(process)
+        if engines is not None:
+            engines.alarm = self._answers.put
         self._reader = threading.Thread(target=self._read, args=(list(self._pipes),), daemon=True)
         self._reader.start()
 
@@ -134,9 +147,17 @@ class Workers:
 
     def publish(self, tensors: Mapping[str, Tensor], version: int) -> None:
         """Send weights; every group submitted later is played with them."""
+        if self._engines is not None:
+            self._engines.publish(tensors, version, self.tell)
+            return
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}  # by value: no file descriptor a tensor
         for pipe in self._pipes:
             self._send(pipe, ("weights", version, arrays))
+
+    def tell(self, version: int, live: Sequence[int]) -> None:
+        """These of the run's servers have these weights."""
+        for pipe in list(self._pipes):
+            self._send(pipe, ("servers", version, tuple(live)))
 
     def submit(self, specs: Sequence[Spec]) -> None:
         """Start groups; ``collect`` or ``hear`` brings them."""
@@ -147,7 +168,7 @@ class Workers:
     def collect(self, count: int) -> list[Group]:
         """The next ``count`` groups as they end, without word of when they began.
 
-        Raises what a worker failed with, EnvError when one died.
+        Raises what a worker failed with, EnvError when one died, and what the watch of the servers found.
         """
         groups: list[Group] = []
         while len(groups) < count:
@@ -157,6 +178,8 @@ class Workers:
 
     def hear(self, wait: bool = True) -> list[Group | Begun]:
         """All that has happened since, at least one thing if ``wait``; raises like ``collect``."""
+        if self._engines is not None:
+            self._engines.check()
         heard = [self._next()] if wait else []
         while not self._answers.empty():
             heard.append(self._next())
@@ -168,6 +191,8 @@ class Workers:
         What a living one waits for, it says itself.
         """
         while True:
+            if self._engines is not None:
+                self._engines.check()
             try:
                 answer = self._answers.get(timeout=self._stall)
             except queue.Empty:
@@ -203,10 +228,10 @@ class Workers:
             pipe.close()
         self._pipes.clear()
 
-    @staticmethod
-    def _send(pipe: Connection, message: object) -> None:
+    def _send(self, pipe: Connection, message: object) -> None:
         try:
-            pipe.send(message)
+            with self._sending:
+                pipe.send(message)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the worker has failed; ``collect`` or ``hear`` receives why
 
@@ -226,5 +251,7 @@ class Workers:
                 except Exception as error:  # an object in an info, say, whose class is not known here
                     answer = EnvError(f"an answer of a rollout worker cannot be read: {error}")
                 self._heard[ready] = time.monotonic()
-                if answer is not None:
+                if isinstance(answer, Spent):
+                    self.spent = self.spent.beside(answer)
+                elif answer is not None:
                     self._answers.put(answer)

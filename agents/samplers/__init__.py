@@ -1,6 +1,7 @@
 """Samplers: token ids in, token ids and log-probabilities out."""
 
+from .http import HttpSampler
 from .scripted import ScriptedSampler
 from .torch import TorchSampler
 
-__all__ = ["ScriptedSampler", "TorchSampler"]
+__all__ = ["HttpSampler", "ScriptedSampler", "TorchSampler"]

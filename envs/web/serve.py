@@ -127,7 +127,7 @@ def serve(host: str, port: int, split: Split, say: Callable[[str], None]) -> Non
 
     Raises UsageError when the address cannot be had.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port)
     own = listener.getsockname()[1]
     config = uvicorn.Config(
         gallery := Gallery(split),
@@ -152,7 +152,7 @@ def serve(host: str, port: int, split: Split, say: Callable[[str], None]) -> Non
             gallery.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises UsageError when it cannot."""
     if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
         raise UsageError(f"--port must be from 0 to 65535, not {port}")

@@ -2,9 +2,9 @@
 
 Every recipe runs with its own defaults but for what a claim is about and for the steps of an update, which two that are
 compared share; all have one learning rate. But for PPO by turn, whose discount, single epoch and unwhitened advantages
-were chosen on the corridor and on the study's own seeds, nothing here was chosen by its verdict. After a first run HPT
-got the length of the bank's answers and ArCHer its paper's steps of the critic; both still miss. The paper of a claim
-is the one that the file of its first recipe names.
+were chosen on the calm corridor and on the study's own seeds, nothing here was chosen by its verdict. After a first run
+HPT got the length of the bank's answers and ArCHer its paper's steps of the critic; where they missed, they still do.
+The paper of a claim is the one that the file of its first recipe names.
 """
 
 from typing import Any
@@ -56,6 +56,11 @@ def wordy(recipe: str, **options: Any) -> Setting:
 
 def corridor(recipe: str, **options: Any) -> Setting:
     return Setting(recipe, tuple(options.items()), world="corridor", updates=60, groups=2)
+
+
+def windy(recipe: str, **options: Any) -> Setting:
+    """Where chance has its part in what an episode is paid."""
+    return Setting(recipe, tuple(options.items()), world="windy", updates=150, groups=2)
 
 
 def noise(recipe: str, **options: Any) -> Setting:
@@ -131,4 +136,10 @@ CLAIMS = (
           corridor("ppo", by_turn=True, gamma=0.95, epochs=1), corridor("m_grpo", minibatches=2), EPISODES, LESS),
     Claim("archer", "a critic of turns with replay needs fewer episodes than GRPO by trajectory",
           corridor("archer", steps=50), corridor("m_grpo"), EPISODES, LESS),
+    Claim("gigpo-windy", "GiGPO also where chance pays its part",
+          windy("gigpo"), windy("m_grpo", minibatches=2), EPISODES, LESS),
+    Claim("ppo-turns-windy", "PPO by turn also there",
+          windy("ppo", by_turn=True, gamma=0.95, whiten=False, epochs=1), windy("m_grpo", minibatches=2),
+          EPISODES, LESS),
+    Claim("archer-windy", "ArCHer also there", windy("archer", steps=50), windy("m_grpo"), EPISODES, LESS),
 )  # fmt: skip

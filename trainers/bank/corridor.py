@@ -16,6 +16,9 @@ class Corridor:
     At a door the right action (``length`` symbols of ``symbols``) leads on, any other into the side room of that door;
     whatever is done in there leads back. A policy begins with the right action at ``odds``. Task i is corridor i, of
     states of its own: first its doors, then their rooms.
+
+    With a chance of ``wind`` a turn that does not end the episode leads to none of these, but to one of the doors,
+    each as likely: what an episode is paid then says less of its actions, and the state in which it is more.
     """
 
     tasks: int = 4
@@ -24,12 +27,15 @@ class Corridor:
     symbols: int = 6
     length: int = 2
     odds: float = 0.35
+    wind: float = 0.0
     seed: int = 0
     name: str = "corridor"
 
     def __post_init__(self) -> None:
         if not (0 < self.odds < 1 and self.symbols >= 2 and min(self.tasks, self.length) >= 1):
             raise UsageError(f"{self}: needs odds between 0 and 1, two symbols, a task and a position")
+        if not 0 <= self.wind < 1:
+            raise UsageError(f"{self}: a wind is a chance, from 0 to below 1")
         if not self.turns >= self.doors >= 1:
             raise UsageError(f"{self}: {self.doors} doors take {self.doors} turns at least")
 
@@ -52,25 +58,27 @@ class Corridor:
     def written(self, tokens: Ints) -> Ints:
         return np.full(len(tokens), self.length)
 
-    def step(self, state: Ints, tokens: Ints) -> Stepped:
+    def step(self, state: Ints, tokens: Ints, chance: Reals) -> Stepped:
         right = (tokens == self.gold[state]).all(1)
         room, last = self._room(state), state % (2 * self.doors) == self.doors - 1
         through = right & last & ~room
         after = np.where(room, state - self.doors, np.where(right, state + 1, state + self.doors))
+        if self.wind:
+            door = (chance / self.wind * self.doors).astype(np.int64)
+            after = np.where(chance < self.wind, state - state % (2 * self.doors) + door, after)
         return Stepped(np.where(through, state, after), through.astype(float), through)
 
     def success(self, p: Table) -> Reals:
         """By dynamic programming over the turns that are left."""
         right = np.take_along_axis(p, self.gold[..., None], -1)[..., 0].prod(1)
         on = right.reshape(self.tasks, 2, self.doors)[:, 0]  # [tasks, doors]
-        at = np.zeros((self.tasks, self.doors + 1))  # chance from each door, and 1 behind the last
-        at[:, -1] = 1
-        inside = np.zeros((self.tasks, self.doors))  # from each room
+        doors = rooms = np.zeros((self.tasks, self.doors))  # chances from each
+        paid, calm = np.ones((self.tasks, 1)), 1 - self.wind
         for _ in range(self.turns):
-            before = at.copy()
-            at[:, :-1] = on * before[:, 1:] + (1 - on) * inside
-            inside = before[:, :-1]
-        return np.asarray(at[:, 0])
+            blown = self.wind * doors.mean(1, keepdims=True)
+            through = np.concatenate([calm * doors[:, 1:] + blown, paid], axis=1)
+            doors, rooms = on * through + (1 - on) * (calm * rooms + blown), calm * doors + blown
+        return np.asarray(doors[:, 0])
 
     def _room(self, state: Ints) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
         return np.asarray(state % (2 * self.doors) >= self.doors)

@@ -31,8 +31,9 @@ class Played:
 class Player:
     """Plays groups of a world's tasks in turn, all episodes of an update at once.
 
-    Random numbers are keyed by (seed, update), and within by (group, member, turn, position): the same seed, update
-    and table give the same trajectories, and two policies that are played with one seed are paired.
+    Random numbers are keyed by (seed, update), and within by (group, member, turn, position), the world's by (group,
+    member, turn): the same seed, update and table give the same trajectories, and two policies that are played with
+    one seed are paired.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -66,20 +67,23 @@ class Player:
         def sample(turn: int, state: Ints) -> Ints:
             return np.asarray((draws[:, turn, :, None] > below[state]).sum(-1))
 
-        found = turns.trajectories(POLICY, self._episodes(number.repeat(size), sample), number.repeat(size), size)
+        played = self._episodes(number.repeat(size), sample, (2, update))
+        found = turns.trajectories(POLICY, played, number.repeat(size), size)
         if not greedy:
             return [*found]
         best = table.argmax(-1)
-        baseline = self._episodes(number, lambda turn, state: best[state])
+        baseline = self._episodes(number, lambda turn, state: best[state], (3, update))
         return [*found, *turns.trajectories(GREEDY, baseline, number, 1, first=size)]
 
     def demonstrations(self, groups: Ints, member: int) -> list[Trajectory]:
         """A gold episode of the task of each of ``groups``, as member ``member`` of it."""
-        gold = self._episodes(groups, lambda turn, state: self._gold[state])
+        gold = self._episodes(groups, lambda turn, state: self._gold[state], (4, *groups.tolist()))
         return [*_Turns(self, 0, None).trajectories(DEMONSTRATION, gold, groups, 1, first=member)]
 
-    def _episodes(self, group: Ints, choose: Choose) -> Played:
+    def _episodes(self, group: Ints, choose: Choose, key: tuple[int, ...]) -> Played:
+        """``key`` is of the world's chance, which is drawn apart from the policy's."""
         count = len(group)
+        chance = np.random.default_rng((self.seed, *key)).random((count, self._turns))
         state = self._start[group % len(self._start)]
         states = np.zeros((count, self._turns), dtype=np.int64)
         tokens = np.zeros((count, self._turns, self.length), dtype=np.int64)
@@ -87,7 +91,7 @@ class Player:
         going = np.full(count, True)
         for turn in range(self._turns):
             chosen = choose(turn, state)
-            stepped = self.world.step(state, chosen)
+            stepped = self.world.step(state, chosen, chance[:, turn])
             states[:, turn], tokens[:, turn], rewards[:, turn] = state, chosen, stepped.reward
             turns += going
             state = np.where(going, stepped.state, state)

@@ -24,7 +24,7 @@ class Stepped:
 
 
 class World(Protocol):
-    """States in which a turn of up to L symbols is taken; no chance but the policy's own.
+    """States in which a turn of up to L symbols is taken.
 
     ``starts`` [tasks] is the state in which each task begins; an episode ends after ``turns`` turns at the latest.
     """
@@ -51,8 +51,8 @@ class World(Protocol):
         """How many of the symbols [E, L] a policy writes before its turn ends, [E]."""
         ...
 
-    def step(self, state: Ints, tokens: Ints) -> Stepped:
-        """Turns in states [E]."""
+    def step(self, state: Ints, tokens: Ints, chance: Reals) -> Stepped:
+        """Turns in states [E]; ``chance`` [E] is the world's own, evenly from [0, 1)."""
         ...
 
     def success(self, p: Table) -> Reals:
@@ -101,7 +101,7 @@ class Bank:
     def written(self, tokens: Ints) -> Ints:
         return np.full(len(tokens), self.length)
 
-    def step(self, state: Ints, tokens: Ints) -> Stepped:
+    def step(self, state: Ints, tokens: Ints, chance: Reals) -> Stepped:
         return Stepped(state, (tokens == self.gold[state]).all(1).astype(float), np.full(len(state), True))
 
     def success(self, p: Table) -> Reals:
@@ -151,7 +151,7 @@ class Wordy:
         spoken = tokens != 0
         return np.where(spoken.any(1), spoken.argmax(1) + 1, self.length)
 
-    def step(self, state: Ints, tokens: Ints) -> Stepped:
+    def step(self, state: Ints, tokens: Ints, chance: Reals) -> Stepped:
         answer = tokens[np.arange(len(tokens)), self.written(tokens) - 1]
         return Stepped(state, (answer == self.gold[state, 0]).astype(float), np.full(len(state), True))
 

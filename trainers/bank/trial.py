@@ -23,7 +23,8 @@ from .policy import Table, Tabular, entropy, log_softmax
 from .tasks import Bank, Wordy, World
 
 LR = 0.1  # of every recipe on every world: above it the bank is learned before settings can differ
-WORLDS: dict[str, World] = {world.name: world for world in (Bank(), Wordy(), Corridor())}
+WINDY = Corridor(doors=12, turns=32, wind=0.2, name="windy")
+WORLDS: dict[str, World] = {world.name: world for world in (Bank(), Wordy(), Corridor(), WINDY)}
 
 
 @dataclass(frozen=True, slots=True)
