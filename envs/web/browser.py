@@ -50,6 +50,7 @@ class Browser:
         self._free = list[Profile]()
         self._asides = set[asyncio.Task[None]]()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_complain)
         self._thread = threading.Thread(target=self._work, name="turngym-browser", daemon=True)
         self._thread.start()
         self._playwright: Playwright | None = None
@@ -137,7 +138,7 @@ class Browser:
         except Error as error:
             raise EnvError(f"the browser failed: {error.message.splitlines()[0]}") from error
         except BaseException as error:
-            if str(error).startswith("Connection closed"):  # a plain Exception, when Playwright's driver ended
+            if _driver_ended(error):
                 raise EnvError("the browser's driver ended") from error
             future.cancel()
             raise
@@ -230,6 +231,16 @@ class Browser:
 
 
 _sites = Sites()
+
+
+def _driver_ended(error: object) -> bool:
+    return str(error).startswith("Connection closed")  # a plain Exception of Playwright's
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what asyncio would, but for the end of a driver: who waits for it is told, and nobody else has to know."""
+    if not _driver_ended(context.get("exception")):
+        loop.default_exception_handler(context)
 
 
 def _display() -> bool:
