@@ -86,7 +86,7 @@ def test_a_server_says_when_to_come_back(said: Callable[[], str], least: float) 
     assert app.saw[1].at - app.saw[0].at >= least
 
 
-@pytest.mark.parametrize("said", ["86400", after(86400), "inf"])
+@pytest.mark.parametrize("said", ["86400", after(86400), "inf"], ids=["seconds", "date", "never"])
 def test_a_server_is_not_waited_for_for_ever(said: str) -> None:
     app = Scripted(Answer(429, headers=(("retry-after", said),)), Answer())
     with served(app) as at:

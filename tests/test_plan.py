@@ -107,7 +107,7 @@ def test_a_run_in_bfloat16_samples_what_it_learns_from(place: Path, tmp_path: Pa
         ({"dtype": "bfloat16", "lora": 4}, "merged weights.* leave out lora or dtype"),
         ({"dtype": "bfloat16", "recipe": ALGORITHMS["archer"](), "rehearsal": 0}, "trained on weights of its own"),
     ],
-    ids=str,
+    ids=lambda case: ",".join(case) if isinstance(case, dict) else case,
 )
 def test_what_cannot_be_combined_is_one_line(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why) as error:
