@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from ..envs import AgentError, Message, Messages, Text, UsageError
@@ -13,6 +12,7 @@ from .chat import Decoding
 from .core import Action, ContextFull, Turn
 from .endpoint import Endpoint, Refused
 from .memory import MEMORIES, Memory
+from .samplers.asked import number
 
 _FULL = re.compile(r"context[ _](length|window|size)|maximum model length|prompt is too long", re.IGNORECASE)
 _DATED = r"(-\d{4}(-?\d{2}-?\d{2})?)?"  # a name may be answered by that of a dated copy
@@ -148,11 +148,6 @@ def said(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         found["tool_call_id"] = message.tool_call_id
     return found
-
-
-def number(seed: tuple[int, ...]) -> int:
-    """A seed as servers take it: 63 bits."""
-    return int.from_bytes(blake2b(repr(seed).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _base64(data: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from processes import wait
 
-from turngym.envs.web.serve import listen
+from turngym.envs.serving import listen, spoken
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,11 +31,7 @@ class Running:
 @contextmanager
 def served(app: App) -> Iterator[Running]:
     """The application at ``url``, which ends in /v1; within, requests that come are answered."""
-    config = uvicorn.Config(
-        app, interface="asgi3", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    server, loops = uvicorn.Server(config), list[asyncio.AbstractEventLoop]()
+    server, loops = uvicorn.Server(spoken(app, timeout_graceful_shutdown=5)), list[asyncio.AbstractEventLoop]()
 
     async def main() -> None:
         loops.append(asyncio.get_running_loop())

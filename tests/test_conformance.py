@@ -27,15 +27,11 @@ class Case:
     weights: dict[int, dict[str, torch.Tensor]]
 
     def trained(self, request: Request, sample: Sample, version: int) -> list[float]:
-        """By one pass without cache, slots or company."""
         own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.weights[version])
-        ids = torch.tensor([request.ids + sample.tokens])
-        with torch.inference_mode():
-            logits = self.model(input_ids=ids).logits[0, len(request.ids) - 1 : -1].float()
+        logps = suite.learner_logps(self.model, request, sample)
         self.model.load_state_dict(own)
-        logp = (logits / (request.temperature or 1.0)).log_softmax(-1)
-        return [float(x) for x in logp.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]]
+        return logps
 
     def later(self) -> list[tuple[int, dict[str, torch.Tensor]]]:
         return [(v, tensors) for v, tensors in self.weights.items() if v]

@@ -6,16 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from loopback import Answer, Scripted, served
 
 from turngym.agents import Action, ContextFull, Turn
 from turngym.agents.chat import Decoding
 from turngym.agents.endpoint import Endpoint, Refused, Retry
-from turngym.agents.hosted import Hosted, HostedAgent, Reply, number, said
+from turngym.agents.hosted import Hosted, HostedAgent, Reply, said
 from turngym.agents.hosted import served as name_of
 from turngym.agents.memory import MEMORIES, PLACEHOLDER
+from turngym.agents.samplers.asked import number
 from turngym.envs import AgentError, Image, Message, Text, ToolCall, UsageError, user
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -77,11 +76,6 @@ def test_every_kind_of_message_has_its_form() -> None:
     function = {"name": "find", "arguments": '{"what": "tea"}'}
     assert called["tool_calls"] == [{"id": "c1", "type": "function", "function": function}]
     assert said(Message("tool", "3", tool_call_id="c1")) == {"role": "tool", "content": "3", "tool_call_id": "c1"}
-
-
-@given(st.lists(st.integers(0, 2**70), max_size=4).map(tuple))
-def test_seeds_fit_into_63_bits(seed: tuple[int, ...]) -> None:
-    assert 0 <= number(seed) < 2**63 and number(seed) == number(seed) != number((*seed, 0))
 
 
 @pytest.mark.parametrize(

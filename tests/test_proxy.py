@@ -277,7 +277,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     async def main() -> None:
         async with Proxy(Writer(), prompter("tooled")) as proxy:
             port = int(proxy.url.rsplit(":", 1)[1].removesuffix("/v1"))
-            with pytest.raises(UsageError, match="cannot listen"):
+            with pytest.raises(UsageError, match="cannot serve at"):
                 await Proxy(Writer(), prompter("tooled"), port=port).start()
 
     run(main)

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ...envs import UsageError
 from ..core import ContextFull, Sample, Sampler
 from . import wire
+from .connection import body, listening
 from .recording import Episode, Exchange, Plan
 from .wire import Ask, Json, Rejected
 
@@ -46,16 +45,6 @@ def find(request: HttpRequest, episodes: Episodes) -> Episode:
     if episode is None or episode.ended.is_set():
         raise Rejected("the API key names no episode that is open here", status=401, code="invalid_api_key")
     return episode
-
-
-async def body(request: HttpRequest) -> Any:
-    """Raises Rejected for what is no JSON, or does not come to its end."""
-    try:
-        return await request.json()
-    except (ValueError, RecursionError) as error:
-        raise Rejected(f"the body is no JSON: {error}") from error
-    except ClientDisconnect as error:
-        raise Rejected("the client left before its request was whole") from error
 
 
 class _Reports:
@@ -123,7 +112,7 @@ class _Chat:
         try:
             episode = find(request, self.episodes)
             ask = wire.read(await body(request))
-            async with _listening(receive) as gone:
+            async with listening(receive) as gone:
                 exchange = await self._reply(request, episode, ask, gone)
                 if exchange is not None:
                     try:
@@ -201,21 +190,6 @@ async def _ask(sampler: Sampler, plan: Plan) -> Sample:
     return await sampler(plan.request)
 
 
-@asynccontextmanager
-async def _listening(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """A task that is done when the client has left; the request's body must have been read before."""
-
-    async def listen() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    gone = asyncio.ensure_future(listen())
-    try:
-        yield gone
-    finally:
-        gone.cancel()
-
-
 async def _deliver(
     send: Send, gone: asyncio.Task[None], ask: Ask, exchange: Exchange, keep: Callable[[], None]
 ) -> None:
@@ -266,5 +240,5 @@ async def _rejected(request: HttpRequest, error: Exception) -> Response:
 async def _refused(request: HttpRequest, error: Exception) -> Response:
     """No such path or method."""
     assert isinstance(error, HTTPException)
-    said = wire.failure(f"{request.method} {request.url.path}: {error.detail}", "invalid_request_error")
-    return JSONResponse(said, error.status_code)
+    said = Rejected(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+    return JSONResponse(said.json(), said.status)

@@ -2,15 +2,14 @@
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Callable
 from typing import Self
 
-import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ...envs import UsageError
+from ...envs.serving import listen, spoken
 from ..chat import Decoding, Prompter
 from ..core import Sampler
 from .app import application
@@ -55,16 +54,13 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen."""
-        config = uvicorn.Config(
-            self._app, interface="asgi3", http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
-            proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE,
-        )  # fmt: skip
+        config = spoken(self._app, timeout_keep_alive=_KEEP_ALIVE)
         config.load()
 
         def connect() -> asyncio.Protocol:
             return H11Protocol(config=config, server_state=self._state, app_state={})
 
-        listener = _listen(self._host, self._port)
+        listener = listen(self._host, self._port)
         self._server = await asyncio.get_running_loop().create_server(connect, sock=listener)
 
     async def stop(self) -> None:
@@ -104,14 +100,3 @@ class Proxy:
         episode = self._episodes.pop(key)
         episode.end()
         return episode
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    # The protocol is named because asyncio turns Nagle's algorithm off only for sockets that name it.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"the proxy cannot listen at {host}:{port}: {error.strerror or error}") from error
-    return listener

@@ -1,9 +1,9 @@
 """What the chat completions interface of the OpenAI kind says, read and written: JSON to and from our types."""
 
 import json
-import math
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,12 @@ IGNORED = frozenset({
 READ = frozenset({
     "messages", "tools", "tool_choice", "temperature", "max_tokens", "max_completion_tokens", "seed", "stream"
 })  # fmt: skip
-# what is refused unless it says what happens anyway
+# what is refused, where it is not read, unless it says what happens anyway
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "top_p": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "response_format": ({"type": "text"},),
-    "stop": ([],),
-}
+    "n": (1,), "best_of": (1,), "stream": (False,), "echo": (False,), "stop": ([], ""), "top_p": (1,), "top_k": (0, -1),
+    "min_p": (0,), "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "logit_bias": ({},),
+    "logprobs": (False,), "response_format": ({"type": "text"},), "tools": ([],),
+}  # fmt: skip
 
 
 class Rejected(UsageError):
@@ -49,12 +44,8 @@ class Rejected(UsageError):
 
     def json(self) -> Json:
         kind = "authentication_error" if self.status == 401 else "invalid_request_error"
-        return failure(str(self), "server_error" if self.status >= 500 else kind, self.param, self.code)
-
-
-def failure(message: str, kind: str, param: str | None = None, code: str | None = None) -> Json:
-    """An error in OpenAI's form."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        kind = "server_error" if self.status >= 500 else kind
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +65,41 @@ class Ask:
 
 def read(body: Any) -> Ask:
     """The request in the JSON ``body``. Raises Rejected, naming the parameter, for what cannot be honoured."""
+    said = options(body, READ | IGNORED)
+    streamed = said.get("stream_options", {})
+    return Ask(
+        messages(said),
+        _tools(said),
+        number(said, "temperature"),
+        whole(said, "max_completion_tokens" if "max_completion_tokens" in said else "max_tokens", 1),
+        whole(said, "seed"),
+        _flag(said, "stream"),
+        _flag(streamed, "include_usage") if isinstance(streamed, dict) else False,
+        str(said.get("model", NAME)),
+        json.dumps(said, sort_keys=True),
+    )
+
+
+def options(body: Any, known: Set[str]) -> Json:
+    """What the JSON ``body`` says that is not null; raises Rejected for what is neither ``known`` nor neutral."""
     if not isinstance(body, dict):
         raise Rejected("the body must be a JSON object")
     said = {name: value for name, value in body.items() if value is not None}
     for name, value in said.items():
-        if name in NEUTRAL and value not in NEUTRAL[name]:
+        if name not in known and name not in NEUTRAL:
+            raise Rejected(f"{name} is not known here, and might change what is sampled: leave it out", param=name)
+        if name not in known and value not in NEUTRAL[name]:
             usual = " or ".join(json.dumps(v) for v in NEUTRAL[name])
             raise Rejected(f"{name} can only be {usual} here: leave it out", param=name)
-        if name not in READ | IGNORED and name not in NEUTRAL:
-            raise Rejected(f"{name} is not known here, and might change what is sampled: leave it out", param=name)
-    messages = said.get("messages")
-    if not isinstance(messages, list) or not messages:
+    return said
+
+
+def messages(said: Json) -> Messages:
+    """Those under "messages"; raises Rejected for none, and like ``message``."""
+    listed = said.get("messages")
+    if not isinstance(listed, list) or not listed:
         raise Rejected("messages must be a list that is not empty", param="messages")
-    options = said.get("stream_options", {})
-    return Ask(
-        tuple(message(m, f"messages[{i}]") for i, m in enumerate(messages)),
-        _tools(said),
-        _number(said, "temperature"),
-        _whole(said, "max_completion_tokens" if "max_completion_tokens" in said else "max_tokens", 1),
-        _whole(said, "seed"),
-        _flag(said, "stream"),
-        _flag(options, "include_usage") if isinstance(options, dict) else False,
-        str(said.get("model", NAME)),
-        json.dumps(said, sort_keys=True),
-    )
+    return tuple(message(m, f"messages[{i}]") for i, m in enumerate(listed))
 
 
 def message(said: Any, where: str) -> Message:
@@ -122,7 +124,7 @@ def answer(ask: Ask, reply: Message, finish: str, number: int, read: int, writte
     if reply.tool_calls:
         said["tool_calls"] = [_call(c) for c in reply.tool_calls]
     choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
-    return _head(ask, number, "chat.completion") | {"choices": [choice], "usage": _usage(read, written)}
+    return _head(ask, number, "chat.completion") | {"choices": [choice], "usage": usage(read, written)}
 
 
 def chunks(ask: Ask, reply: Message, finish: str, number: int, read: int, written: int) -> Iterator[Json]:
@@ -139,7 +141,7 @@ def chunks(ask: Ask, reply: Message, finish: str, number: int, read: int, writte
         yield part({"tool_calls": [{"index": i} | _call(call)]})
     yield part({}, finish)
     if ask.usage:
-        yield head | {"choices": [], "usage": _usage(read, written)}
+        yield head | {"choices": [], "usage": usage(read, written)}
 
 
 def models() -> Json:
@@ -150,17 +152,17 @@ def reward(said: Mapping[str, Any], *, needed: bool) -> float:
     """The number under "reward"; raises Rejected for none where it is ``needed``, and for what is no finite number."""
     if said.get("reward") is None and not needed:
         return 0.0
-    number = _number(said, "reward")
-    if number is None:
+    paid = number(said, "reward")
+    if paid is None:
         raise Rejected("reward must be given", param="reward")
-    return number
+    return paid
 
 
 def _head(ask: Ask, number: int, kind: str) -> Json:
     return {"id": f"chatcmpl-{number}", "object": kind, "created": int(time.time()), "model": ask.model}
 
 
-def _usage(read: int, written: int) -> Json:
+def usage(read: int, written: int) -> Json:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
@@ -207,16 +209,18 @@ def _tools(said: Json) -> tuple[Json, ...]:
     return tuple(tools) if choice == "auto" else ()
 
 
-def _number(said: Mapping[str, Any], name: str) -> float | None:
+def number(said: Mapping[str, Any], name: str) -> float | None:
+    """The finite number of that ``name``, None where nothing is said; raises Rejected for what is none."""
     value = said.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Rejected(f"{name} must be a finite number, not {value!r}", param=name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise Rejected(f"{name} must be a finite number, not {str(value)[:50]}", param=name)
     return float(value)
 
 
-def _whole(said: Mapping[str, Any], name: str, least: int | None = None) -> int | None:
+def whole(said: Mapping[str, Any], name: str, least: int | None = None) -> int | None:
+    """The whole number of that ``name``, None where nothing is said; raises Rejected for what is none."""
     value = said.get(name)
     if value is None:
         return None

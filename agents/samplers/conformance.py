@@ -7,8 +7,9 @@ under the weights of one version. ``tolerance`` is the largest difference allowe
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from ..core import Request, Sample, Sampler
@@ -21,6 +22,14 @@ class Published(Sampler, Protocol):
     """A sampler that takes weights."""
 
     def publish(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None: ...
+
+
+def learner_logps(model: Any, request: Request, sample: Sample) -> list[float]:
+    """The log-probability [T] that a causal ``model`` gives each token in one pass, without a cache or company."""
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([request.ids + sample.tokens])).logits[0, len(request.ids) - 1 : -1]
+    logp = (logits.float() / (request.temperature or 1.0)).log_softmax(-1)
+    return [float(x) for x in logp.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]]
 
 
 async def all_at_once(sampler: Sampler, requests: Sequence[Request]) -> list[Sample]:

@@ -5,7 +5,8 @@ from typing import Any
 from ...envs import AgentError, UsageError
 from ..core import Finish, Request, Sample
 from ..endpoint import Endpoint
-from ..hosted import choice, number
+from ..hosted import choice
+from .asked import check, number
 from .vllm_wire import is_logp, warm
 
 PLAIN = {"min_p": 0.0, "repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
@@ -32,10 +33,7 @@ class HttpSampler:
         return self._sample(request, found)
 
     def _check(self, request: Request) -> None:
-        if request.images:
-            raise UsageError("the http sampler reads ids only, no images")
-        if not request.ids or request.max_tokens < 1 or request.temperature < 0:
-            raise UsageError("a request wants ids, max_tokens of at least 1 and a temperature of at least 0")
+        check(request, "http", whole=False)
         changed = request.temperature not in (0.0, 1.0) or request.top_k or request.top_p < 1.0
         if changed and not self.processed:
             raise UsageError(

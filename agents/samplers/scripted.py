@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..core import Finish, Request, Sample
+from .asked import check
 from .draw import draw, numbers
-from .torch import check
 
 Script = Callable[[tuple[int, ...], Mapping[str, Tensor]], Tensor]
 """Context ids and the published weights to the next token's logits [V]."""
@@ -23,7 +23,7 @@ class ScriptedSampler:
 
     async def __call__(self, request: Request) -> Sample:
         """Raises UsageError for what no in-process sampler can do."""
-        check(request)
+        check(request, "scripted")
         heat, uniform = torch.tensor([[request.temperature]]), torch.from_numpy(numbers(request, request.max_tokens))
         tokens, logps, versions = list[int](), list[float](), list[int]()
         finish: Finish = "length"

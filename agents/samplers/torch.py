@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...envs import AgentError, UsageError
+from ...envs import AgentError
 from ..core import ContextFull, Request, Sample
+from .asked import check
 from .decoder import Decoder, Job
 
 _Answer = asyncio.Future[Sample]
@@ -54,7 +55,7 @@ class TorchSampler:
 
     async def __call__(self, request: Request) -> Sample:
         """Raises UsageError for what this sampler cannot do, ContextFull for a context beyond the model's."""
-        check(request)
+        check(request, "torch")
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         self._wake()
@@ -160,16 +161,6 @@ class TorchSampler:
                 answer.set_exception(error)
         self._running, self._waiting = [], []
         self.decoder.forget()
-
-
-def check(request: Request) -> None:
-    """Raises UsageError for what this sampler cannot do (rule 9)."""
-    if request.top_k or request.top_p < 1.0:
-        raise UsageError("the torch sampler samples from the whole distribution: leave top_k and top_p unset")
-    if request.images:
-        raise UsageError("the torch sampler reads words only, no images")
-    if not request.ids or request.max_tokens < 1 or request.temperature < 0:
-        raise UsageError("a request wants ids, max_tokens of at least 1 and a temperature of at least 0")
 
 
 def _order(requests: Sequence[Request]) -> list[int]:

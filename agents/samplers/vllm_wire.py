@@ -6,10 +6,9 @@ Source: vllm/entrypoints/scale_out/token_in_token_out/protocol.py and vllm/engin
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...envs import AgentError, UsageError
 from ..core import ContextFull, Finish, Request, Sample
+from . import asked
 
 GENERATE = "/inference/v1/generate"
 DEFAULT, TORN = "default", "torn"  # versions by vLLM's first name, and by ours for weights that are half written
@@ -20,13 +19,8 @@ COLDEST = 0.01  # vLLM raises a temperature below it, but for 0, to it (vllm/sam
 
 
 def check(request: Request) -> None:
-    """Raises UsageError for what is not to be sampled, by the same rule as the torch sampler's (rules 6 and 9)."""
-    if request.top_k or request.top_p < 1.0:
-        raise UsageError("the vLLM sampler samples from the whole distribution: leave top_k and top_p unset")
-    if request.images:
-        raise UsageError("the vLLM sampler reads words only, no images")
-    if not request.ids or request.max_tokens < 1 or request.temperature < 0:
-        raise UsageError("a request wants ids, max_tokens of at least 1 and a temperature of at least 0")
+    """Raises UsageError for what is not to be sampled (rules 6 and 9)."""
+    asked.check(request, "vLLM")
     warm(request)
 
 
@@ -73,7 +67,7 @@ def parameters(request: Request) -> dict[str, Any]:
         "top_k": 0,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
-        "seed": int(np.random.SeedSequence(request.seed).generate_state(1, np.uint64)[0] >> np.uint64(1)),
+        "seed": asked.number(request.seed),
         "logprobs": 0,  # that of the token itself
         "stop_token_ids": list(request.stop),
         "ignore_eos": True,

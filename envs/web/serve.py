@@ -1,16 +1,14 @@
 """The embedded sites for people and for other agents: ``turngym sites`` serves ``http://SITE.SEED.localhost:PORT``."""
 
 import re
-import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from html import escape
 
 import numpy as np
-import uvicorn
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from ..errors import UsageError
+from ..serving import listen, run, spoken
 from .engine import Receive, Scope, Send, Site
 from .forum.app import ForumSite
 from .forum.data import grow as grow_forum
@@ -129,48 +127,15 @@ def serve(host: str, port: int, split: Split, say: Callable[[str], None]) -> Non
     """
     listener = listen(host, port)
     own = listener.getsockname()[1]
-    config = uvicorn.Config(
-        gallery := Gallery(split),
-        interface="asgi3",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=1,
-    )
+    gallery = Gallery(split)
     with listener:
         say(
             f"sites at http://localhost:{own}/, such as http://{next(iter(SITES))}.0.localhost:{own}/; Ctrl-C ends them"
         )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            pass  # how this ends
+            run(spoken(gallery, timeout_graceful_shutdown=1), listener)
         finally:
             gallery.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises UsageError when it cannot."""
-    if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
-        raise UsageError(f"--port must be from 0 to 65535, not {port}")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # The protocol is named so that asyncio turns Nagle's algorithm off (see server.py).
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended do not count
-            listener.bind(address)
-            listener.listen(128)
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        why = error.strerror or error
-        raise UsageError(f"cannot serve at {host} port {port}: {why}; name another with --host or --port") from error
-    return listener
 
 
 def _host(scope: Scope) -> tuple[str, str]:

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from typing import TypeVar
 
-import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ..errors import Deadline, EnvError, UsageError
+from ..serving import listen, spoken
 from .engine import Make, Receive, Scope, Send, Site
 from .lane import Fate, Traffic
 
@@ -191,17 +191,7 @@ class Lane:
         self._sites.forget(self)
 
     async def _begin(self) -> None:
-        config = uvicorn.Config(
-            self._serve,
-            interface="asgi3",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-        )
+        config = spoken(self._serve, timeout_keep_alive=_KEEP_ALIVE)
         config.load()
 
         def connect() -> asyncio.Protocol:
@@ -249,15 +239,10 @@ def _work(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _listen(host: str) -> socket.socket:
-    # The protocol is named because asyncio turns Nagle's algorithm off only for sockets that name it: otherwise
-    # every response of two writes waits 40 ms for a delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.bind((host, 0))
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"cannot serve sites at {host}, which {VARIABLE} says: {error.strerror or error}") from error
-    return listener
+        return listen(host)
+    except UsageError as error:
+        raise UsageError(f"{error}, by {VARIABLE}") from error
 
 
 def _close(sites: Mapping[str, Site]) -> None:

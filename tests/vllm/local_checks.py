@@ -34,13 +34,9 @@ LATER = [(version, tensors) for version, tensors in WEIGHTS.items() if version]
 
 
 def trained(request: Request, sample: Sample, version: int) -> list[float]:
-    """The trainer's own view, without a cache."""
     model = network(0)
     model.load_state_dict(WEIGHTS[version])
-    with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([request.ids + sample.tokens])).logits[0, len(request.ids) - 1 : -1]
-    logp = (logits.float() / (request.temperature or 1.0)).log_softmax(-1)
-    return [float(x) for x in logp.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]]
+    return suite.learner_logps(model, request, sample)
 
 
 def requests(count: int = 9, **options: Any) -> list[Request]:

@@ -38,11 +38,7 @@ class Case:
     def trained(self, request: Request, sample: Sample, version: int) -> list[float]:
         model = network(0)
         model.load_state_dict(self.weights[version])
-        ids = torch.tensor([request.ids + sample.tokens])
-        with torch.inference_mode():
-            logits = model(input_ids=ids).logits[0, len(request.ids) - 1 : -1].float()
-        logp = (logits / (request.temperature or 1.0)).log_softmax(-1)
-        return [float(x) for x in logp.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]]
+        return suite.learner_logps(model, request, sample)
 
     def later(self) -> list[tuple[int, dict[str, torch.Tensor]]]:
         return [(v, tensors) for v, tensors in self.weights.items() if v]
