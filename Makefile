@@ -25,7 +25,7 @@ test: install  ## style, types and tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 test-vllm: install $(VLLM)/.installed  ## the vLLM samplers, by real servers and in process, on this machine's CPU
 	TURNGYM_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm
