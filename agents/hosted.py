@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..envs import AgentError, Message, Messages, Text, UsageError
+from .asked import number
 from .chat import Decoding
 from .core import Action, ContextFull, Turn
 from .endpoint import Endpoint, Refused
 from .memory import MEMORIES, Memory
-from .samplers.asked import number
 
 _FULL = re.compile(r"context[ _](length|window|size)|maximum model length|prompt is too long", re.IGNORECASE)
 _DATED = r"(-\d{4}(-?\d{2}-?\d{2})?)?"  # a name may be answered by that of a dated copy

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turngym.agents import Request
-from turngym.agents.samplers.asked import check, number
+from turngym.agents.asked import check, number
 from turngym.envs import Image, UsageError
 
 FINE = Request((1, 2), 4)

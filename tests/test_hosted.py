@@ -9,12 +9,12 @@ import pytest
 from loopback import Answer, Scripted, served
 
 from turngym.agents import Action, ContextFull, Turn
+from turngym.agents.asked import number
 from turngym.agents.chat import Decoding
 from turngym.agents.endpoint import Endpoint, Refused, Retry
 from turngym.agents.hosted import Hosted, HostedAgent, Reply, said
 from turngym.agents.hosted import served as name_of
 from turngym.agents.memory import MEMORIES, PLACEHOLDER
-from turngym.agents.samplers.asked import number
 from turngym.envs import AgentError, Image, Message, Text, ToolCall, UsageError, user
 
 PNG = b"\x89PNG\r\n\x1a\n"

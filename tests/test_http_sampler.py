@@ -13,11 +13,11 @@ from loopback import Answer, Scripted, served
 from test_conformance import EXACT, SIZE, Case, network, requests
 
 from turngym.agents import ContextFull, Request, Sample
+from turngym.agents.asked import number
 from turngym.agents.chat import Prompter
 from turngym.agents.endpoint import Endpoint, Retry
 from turngym.agents.samplers import HttpSampler, TorchSampler
 from turngym.agents.samplers import conformance as suite
-from turngym.agents.samplers.asked import number
 from turngym.agents.serve import Service
 from turngym.agents.tiny import tokenizer as words
 from turngym.envs import AgentError, Image, UsageError

@@ -3,10 +3,10 @@
 from typing import Any
 
 from ...envs import AgentError, UsageError
+from ..asked import check, number
 from ..core import Finish, Request, Sample
 from ..endpoint import Endpoint
 from ..hosted import choice
-from .asked import check, number
 from .vllm_wire import is_logp, warm
 
 PLAIN = {"min_p": 0.0, "repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from ..asked import check
 from ..core import Finish, Request, Sample
-from .asked import check
 from .draw import draw, numbers
 
 Script = Callable[[tuple[int, ...], Mapping[str, Tensor]], Tensor]

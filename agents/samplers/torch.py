@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...envs import AgentError
+from ..asked import check
 from ..core import ContextFull, Request, Sample
-from .asked import check
 from .decoder import Decoder, Job
 
 _Answer = asyncio.Future[Sample]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...envs import AgentError, UsageError
+from .. import asked
 from ..core import ContextFull, Finish, Request, Sample
-from . import asked
 
 GENERATE = "/inference/v1/generate"
 DEFAULT, TORN = "default", "torn"  # versions by vLLM's first name, and by ours for weights that are half written

@@ -2,8 +2,8 @@
 
 from hashlib import blake2b
 
-from ...envs import UsageError
-from ..core import Request
+from ..envs import UsageError
+from .core import Request
 
 
 def check(request: Request, sampler: str, *, whole: bool = True) -> None:
