@@ -58,7 +58,7 @@ def test_an_update_draws_its_own_demonstrations_and_always_the_same() -> None:
     demos = [played(1, turns=i + 1) for i in range(6)]
 
     def drawn(version: int, rehearsal: int = 3) -> list[Trajectory]:
-        run, learner = SimpleNamespace(seed=0, rehearsal=rehearsal), SimpleNamespace(version=version)
+        run, learner = SimpleNamespace(seed=0, rehearsal=rehearsal, reuse=0), SimpleNamespace(version=version)
         return Study(cast(Any, run), cast(Any, learner), cast(Any, None), demos)._rehearsed()
 
     assert drawn(1) == drawn(1) and len(drawn(1)) == 3
@@ -77,7 +77,7 @@ def test_a_baseline_teaches_only_who_wants_it() -> None:
             return {"tokens": 1.0}
 
     for name in ("remax", "rloo"):
-        curriculum = SimpleNamespace(update=lambda groups: None, success={})
+        curriculum = SimpleNamespace(update=lambda groups: None, facts=dict)
         study = Study(replace(RUNS[name](), rehearsal=0), cast(Any, Learned()), cast(Any, curriculum), [])
         study.learn([group(played(1), played(0), replace(played(1), source="greedy"))])
     assert seen == [3, 2]

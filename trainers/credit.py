@@ -16,7 +16,7 @@ from torch import Tensor
 from ..envs import UsageError
 from .batch import Batch
 from .reductions import number
-from .rows import POLICY
+from .rows import POLICY, REUSED
 
 Credit = Callable[[Batch, Tensor | None], Tensor]
 
@@ -55,8 +55,8 @@ class Groups:
 
 
 def groups(batch: Batch) -> Groups:
-    """Group statistics over counted trajectories."""
-    counted, reward = batch.counted((POLICY,)), batch.reward
+    """Group statistics over counted trajectories, an earlier success that was put into a group among them."""
+    counted, reward = batch.counted((POLICY, REUSED)), batch.reward
     count, index = number(batch.group)
 
     def total(values: Tensor) -> Tensor:

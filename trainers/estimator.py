@@ -15,7 +15,7 @@ from .output import Output
 from .reductions import Gated, Rare, number, reach
 from .references import PRESENT, Reference, called, parts
 from .regularizers import KL, SAMPLED
-from .rows import GREEDY, POLICY
+from .rows import GREEDY, POLICY, REUSED
 from .selective import Balanced
 from .shaping import Penalty, Standardised
 from .terms import PROXIMAL, Surrogate, Term, Value
@@ -167,7 +167,8 @@ class Recipe:
 
         Raises UsageError if it holds a source that nothing reads, or no greedy baseline where the credit wants one.
         """
-        lost = set(batch.source) - self.sources - ({GREEDY} if self.greedy else set())
+        beside = ({GREEDY} if self.greedy else set()) | ({REUSED} if self.compares else set())
+        lost = set(batch.source) - self.sources - beside
         if lost:
             raise UsageError(f"trajectories of source {sorted(lost)} would teach nothing: no term reads them")
         if self.greedy and GREEDY not in batch.source:

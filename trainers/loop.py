@@ -1,5 +1,6 @@
 """The one loop: admit, play, learn, publish; ``max_lag`` 0 makes it synchronous and nothing else changes."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +12,10 @@ from .admission import Admission
 from .demonstrations import number
 from .episodes import Dump
 from .log import Log
+from .planner import joined, planner
 from .progress import Progress
 from .rollout import Begun, Group, Spec, Trajectory
-from .settings import Run
+from .settings import Run, exact
 
 
 class Players(Protocol):
@@ -68,6 +70,14 @@ class Loop:
         self._open: list[int] = []  # groups started and in no update yet, oldest first
         self._started = set[int]()  # in this process
         self._finished: dict[int, Group] = {}
+        self.planner = planner(run.planner, groups=run.groups, size=run.size, stages=run.stages, most=run.resample)
+        self.dropped = 0  # groups that no update learned from
+        self._idle = 0  # of them, those since the last update
+        self._parts: dict[int, Group] = {}  # what has been played of groups that are not complete
+        self._ended: list[Group] = []  # parts that are to be decided on
+        self._more: list[Spec] = []  # parts to play yet
+        self._flying = 0  # parts that are played
+        self.played = {"episodes": 0, "turns": 0, "tokens": 0}  # of all groups, those dropped among them
         self.seconds = 0.0  # of all updates, those before a resume included
         self._waited = 0.0  # seconds, for the groups of this update
 
@@ -107,13 +117,16 @@ class Loop:
             "study": self.study.state_dict(),
             "started": self.started,
             "open": list(self._open),
+            "dropped": [self.dropped, self._idle],
+            "played": dict(self.played),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.study.load_state_dict(state["study"])
         self.started, self._open = state["started"], list(state["open"])
-        self.seconds = state["seconds"]
+        self.dropped, self._idle = state["dropped"]
+        self.played, self.seconds = dict(state["played"]), state["seconds"]
         self.admission = self._admission(self.study.version)
         self.players.publish(self.study.weights(), self.study.version)
 
@@ -129,24 +142,27 @@ class Loop:
             self._start(self.admission.room(version), version)
             if (taken := self.admission.take(version)) is not None:
                 self._waited = self.clock() - began
-                self._open = [g for g in self._open if g not in taken]
+                self._open, self._idle = [g for g in self._open if g not in taken], 0
                 return [self._finished.pop(g) for g in taken]
             self._told(self.players.hear())
 
     def _start(self, room: int, version: int) -> None:
         """Admit up to ``room`` groups: after a resume those that were open, then new ones."""
         again = [g for g in self._open if g not in self._started][:room]
-        left = self.run.steps * self.run.groups - self.started
+        left = self.run.steps * self.run.groups + self.dropped - self.started
         fresh = list(range(self.started, self.started + min(room - len(again), left)))
         self.started += len(fresh)
         self._open += fresh
         for group in (*again, *fresh):
             self.admission.start(group, version)
         self._started |= {*again, *fresh}
-        self.players.submit([self._spec(group) for group in (*again, *fresh)])
+        begun = [self.planner.first(self._spec(group)) for group in (*again, *fresh)]
+        asked, self._more = [*self._more, *begun], []
+        self._flying += len(asked)
+        self.players.submit(asked)
 
     def _spec(self, group: int) -> Spec:
-        task, seed = self.study.draw(group), number(self.run.seed, 1, group)
+        task, seed = self.study.draw(group), number(self.run.seed, 1, group % (self.run.seeds or sys.maxsize))
         return Spec(group, task, seed, self.run.size, baseline=self.run.recipe.greedy)
 
     def _pace(self, groups: Sequence[Group], facts: Mapping[str, Any], took: float) -> dict[str, float]:
@@ -166,6 +182,8 @@ class Loop:
             "ledger/started": self.started,
             "ledger/learned": self.study.version * self.run.groups,
             "ledger/open": len(self._open),
+            "ledger/dropped": self.dropped,
+            **{f"played/{what}": count for what, count in self.played.items()},
         }
 
     def _agreement(self, step: int, ours: Group) -> dict[str, Any]:
@@ -189,14 +207,42 @@ class Loop:
 
     def _told(self, events: Sequence[Group | Begun]) -> None:
         for event in events:
-            if isinstance(event, Begun):
-                self.admission.begin(event.group, event.version)
-            else:
+            if not isinstance(event, Begun):
                 self._keep(event)
+            elif event.group not in self._parts:  # a later part makes its group no younger
+                self.admission.begin(event.group, event.version)
 
-    def _keep(self, group: Group) -> None:
-        self._finished[group.spec.group] = group
-        self.admission.finish(group.spec.group)
+    def _keep(self, part: Group) -> None:
+        """Decide on what has been played: at once, or in an exact run when all that is under way has ended."""
+        self._ended.append(part)
+        self._flying -= 1
+        if exact(self.run) and self._flying:
+            return
+        ended, self._ended = sorted(self._ended, key=lambda p: p.spec.group), []
+        for one in ended:
+            self._decide(one)
+
+    def _decide(self, part: Group) -> None:
+        number = part.spec.group
+        group = joined(self._parts.pop(number, None), part)
+        self._count(part)
+        more = self.planner.more(group)
+        if more is not None:
+            self._parts[number] = group
+            self._more.append(more)
+        elif self.planner.keeps(group, self._idle):
+            self._finished[number] = group
+            self.admission.finish(number)
+        else:
+            self.admission.drop(number)
+            self._open.remove(number)
+            self.dropped, self._idle = self.dropped + 1, self._idle + 1
+
+    def _count(self, part: Group) -> None:
+        for t in part.trajectories:
+            self.played["episodes"] += 1
+            self.played["turns"] += len(t.turns)
+            self.played["tokens"] += sum(len(c.sample.tokens) for turn in t.turns for c in turn.action.calls)
 
 
 def last(group: Group) -> list[Trajectory]:

@@ -151,7 +151,7 @@ class Players:
                     self._heard.put_nowait(Begun(spec.group, self.sampler.version))
                 return await self._episode(spec, number)
 
-        played = await asyncio.gather(*map(member, range(spec.members)))
+        played = await asyncio.gather(*map(member, spec.members))
         self._heard.put_nowait(Group(spec, tuple(played)))
 
     async def _episode(self, spec: Spec, member: int) -> Trajectory:
