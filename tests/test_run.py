@@ -20,6 +20,7 @@ from turngym.trainers.episodes import stored
 from turngym.trainers.habits import Habits, habits, write
 from turngym.trainers.player import Setting
 from turngym.trainers.recipes import ALGORITHMS, webagent_r1
+from turngym.trainers.replay import replay
 from turngym.trainers.rollout import Spec
 from turngym.trainers.run import WARMUP, train, worlds
 from turngym.trainers.settings import Run
@@ -137,6 +138,32 @@ def test_critics_scales_and_baselines_resume_bit_for_bit(
             assert last.source == "greedy" and {c.request.temperature for t in last.turns for c in t.action.calls} == {
                 0
             }
+
+
+def test_a_planned_run_resumes_and_replays_bit_for_bit(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages, reuse and a curriculum of its own: what they know is in the checkpoint, and a replay reuses the same."""
+    changes = {"size": 2, "stages": 2, "planner": "stages", "seeds": 2, "reuse": 4, "curriculum": "vade", "steps": 6}
+    recipe = ALGORITHMS["dapo"]()
+    whole, parts, again = (settings(place, tmp_path / n, recipe=recipe, rehearsal=0, **changes) for n in "abc")
+    train(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "learn", stop_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            train(parts)
+    train(parts, resume=True)
+    replay(again, whole.out)
+    for other in (parts, again):
+        there = models.load(other.out)[0].state_dict()
+        assert all(torch.equal(there[k], v) for k, v in models.load(whole.out)[0].state_dict().items())
+    rows = facts(tmp_path / "a")
+    assert facts(tmp_path / "b") == rows
+    assert sum(row["reused"] for row in rows) > 0, "no group needed an earlier success"
+    assert 6 * 3 < rows[-1]["ledger/episodes"] < 6 * 6
+    played = [g for update in stored(whole.out) for g in update.groups]
+    assert {g.spec.seed for g in played} == {g.spec.seed for g in played[:2]}
+    assert {t.source for g in played for t in g.trajectories} == {"policy"}, "what is reused is no episode"
 
 
 def test_a_bounded_lag_is_kept_and_learns_as_many_updates(place: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ Name = Literal["spread", "uniform", "bins", "vade", "sec", "dump"]
 class Curriculum(Protocol):
     """Draws tasks by their names; the draw of group g depends on the seed, g and the state alone."""
 
+    tasks: tuple[str, ...]
+
     def draw(self, group: int) -> str:
         """The task of group number ``group``."""
         ...

@@ -183,7 +183,7 @@ class Loop:
             "ledger/learned": self.study.version * self.run.groups,
             "ledger/open": len(self._open),
             "ledger/dropped": self.dropped,
-            **{f"played/{what}": count for what, count in self.played.items()},
+            **{f"ledger/{what}": count for what, count in self.played.items()},
         }
 
     def _agreement(self, step: int, ours: Group) -> dict[str, Any]:

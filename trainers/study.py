@@ -65,11 +65,7 @@ class Study:
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"learner": self.learner.state_dict(), "curriculum": self.curriculum.state_dict()}
-        return (
-            state
-            | {"tasks": [*self.curriculum.probabilities()]}
-            | ({"reuse": self.reuse.state_dict()} if self.reuse else {})
-        )
+        return state | {"tasks": [*self.curriculum.tasks]} | ({"reuse": self.reuse.state_dict()} if self.reuse else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
