@@ -128,18 +128,15 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def trial(setting: Setting, seed: int, keyed: bool = False) -> Curve:
-    """Run ``setting`` through ``collate`` and ``Learner.update``; equal arguments give equal curves.
-
-    With ``keyed`` a plain setting draws its random numbers as a planned one does, so that the two are paired.
-    """
+def trial(setting: Setting, seed: int) -> Curve:
+    """Run ``setting`` through ``collate`` and ``Learner.update``; equal arguments give equal curves."""
     world = WORLDS[setting.world]
     recipe, player = setting.make(), Player(world, seed)
     setting.check(recipe)
     if setting.probes:
         return Curve((), (), noise=_noise(setting, recipe, world, player))
     ledger, learner = Ledger(), learner_of(recipe, world)
-    planned = _plan(setting, player, ledger) if keyed or setting.planned else None
+    planned = _plan(setting, player, ledger) if setting.planned else None
     delayed, seen, counts = Delayed(setting.lag), [_seen(world, _table(learner))], [(0, 0)]
     for update in range(setting.updates):
         delayed.push(update, _table(learner))
