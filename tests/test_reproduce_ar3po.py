@@ -116,3 +116,12 @@ def test_a_folder_of_another_seed_is_refused(tiny, tmp_path: Path) -> None:
     ar3po(Reproduction(out=str(tmp_path)))
     with pytest.raises(UsageError, match="other settings"):
         ar3po(Reproduction(out=str(tmp_path), seed=1))
+
+
+def test_the_docs_show_the_figures_of_the_last_run() -> None:
+    root = Path(__file__).resolve().parents[1]
+    told = json.loads((root / "benchmarks" / "results" / "ar3po.json").read_text())
+    assert [c["claim"] for c in told] == NAMES, "turngym reproduce ar3po --json benchmarks/results/ar3po.json"
+    shown = (root / "docs" / "recipes.md").read_text()
+    for c in told:
+        assert f"| {c['claim']} | {c['paper']} | {c['ours']} | {c['verdict']} |" in shown
