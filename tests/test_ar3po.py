@@ -168,3 +168,10 @@ def test_runs_are_whole() -> None:
     with pytest.raises(UsageError, match="--reuse 8 --seeds 50"):
         check(replace(run, recipe=ar3po(reused=True), reuse=0, seeds=0))
     check(replace(run, recipe=ar3po(reused=True)))
+
+
+def test_a_reused_response_stays_in_the_minibatch_of_its_group() -> None:
+    recipe = ar3po(reused=True, kl=0.0)
+    credited = recipe.credited(collate(update()))
+    one, two = ({*part.group[part.owner].tolist()} for part in learner_of(recipe, WORLD)._minibatches(credited, 0.0))
+    assert one | two == {1, 2, 3} and not one & two

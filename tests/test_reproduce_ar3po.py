@@ -12,11 +12,12 @@ from turngym.trainers import reproduce_ar3po as module
 from turngym.trainers.bank.trial import GRADED, Curve, trial
 from turngym.trainers.cli import main
 from turngym.trainers.reproduce import Reproduction
-from turngym.trainers.reproduce_ar3po import ARMS, DAPO, GRPO, ONE, ar3po, claims, table
+from turngym.trainers.reproduce_ar3po import ARMS, DAPO, GRPO, LONG, ONE, ar3po, claims, table
 
 NAMES = [
-    "AR3PO's success is not below DAPO's",
+    "AR3PO's success is not below DAPO's in as many updates",
     "with half of DAPO's generated responses or less",
+    "nor when it goes on to half of DAPO's responses",
     "AR3PO above GRPO at equal generated responses",
     "mode II is not below mode I",
 ]
@@ -38,7 +39,8 @@ def curves(end: float, responses: int, spread: float = 0.001, middle: float | No
 def found(**changes: Sequence[Curve]) -> dict[str, Sequence[Curve]]:
     """Where every claim holds."""
     made: dict[str, Sequence[Curve]] = {name: curves(0.8, 1000) for name in ARMS}
-    return made | {DAPO: curves(0.8, 4000), GRPO: curves(0.8, 2000), ONE: curves(0.78, 1000)} | changes
+    made |= {DAPO: curves(0.8, 4000), GRPO: curves(0.8, 2000), ONE: curves(0.78, 1000), LONG: curves(0.8, 2000)}
+    return made | changes
 
 
 def failing(arms: dict[str, Sequence[Curve]]) -> set[int]:
@@ -52,19 +54,22 @@ def test_with_curves_as_in_the_paper_every_claim_holds() -> None:
     told = claims(found())
     assert told[0].ours.startswith("0.800 against 0.800: +0.000 (")
     assert told[1].ours == "4.00 (4.00 to 4.00) times"
-    assert told[2].ours.startswith("0.800 against 0.600: +0.200 (")
+    assert told[2].ours.startswith("0.800 against 0.800: +0.000 (")
+    assert told[3].ours.startswith("0.800 against 0.600: +0.200 (")
 
 
 @pytest.mark.parametrize(
     ("changes", "fails"),
     [
-        ({DAPO: curves(0.9, 4000)}, {0}),
+        ({DAPO: curves(0.9, 4000)}, {0, 2}),
         ({DAPO: curves(0.82, 4000)}, set()),  # a little below is not below
-        ({DAPO: curves(0.8, 4000, spread=0.2)}, {0}),  # nor is what cannot be told
-        ({DAPO: curves(0.8, 1900)}, {1}),
-        ({GRPO: curves(0.8, 2000, middle=0.7995)}, {2}),  # cannot be told
-        ({GRPO: curves(0.8, 2000, middle=0.85)}, {2}),
-        ({ONE: curves(0.85, 1000)}, {3}),
+        ({DAPO: curves(0.8, 4000, spread=0.2)}, {0, 2}),  # nor is what cannot be told
+        ({DAPO: curves(0.8, 1900)}, {1, 2}),
+        ({LONG: curves(0.8, 2400)}, {2}),
+        ({LONG: curves(0.8, 1500)}, set()),
+        ({GRPO: curves(0.8, 2000, middle=0.7995)}, {3}),  # cannot be told
+        ({GRPO: curves(0.8, 2000, middle=0.85)}, {3}),
+        ({ONE: curves(0.85, 1000)}, {4}),
     ],
 )
 def test_other_curves_fail_the_claims_that_they_are_about(changes, fails) -> None:
@@ -81,7 +86,8 @@ def test_the_table_has_a_line_for_each_arm() -> None:
 def test_arms_differ_by_what_they_are_about_alone() -> None:
     assert len(set(ARMS.values())) == len(ARMS)
     for arm in ARMS.values():
-        assert (arm.world, arm.curriculum, arm.updates, arm.groups, arm.size) == ("graded", "uniform", 80, 16, 8)
+        assert (arm.world, arm.curriculum, arm.groups, arm.size) == ("graded", "uniform", 16, 8)
+        assert arm.updates == (320 if arm is ARMS[LONG] else 80)
         assert dict(arm.options)["decay"] == 0 and arm.make().update.decay == 0
         assert arm.updates * arm.groups / len(GRADED.odds) >= 10, "each prompt comes so many times"
         arm.check(arm.make())
@@ -89,7 +95,7 @@ def test_arms_differ_by_what_they_are_about_alone() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {name: replace(arm, updates=2, groups=4) for name, arm in ARMS.items()}
+    short = {name: replace(arm, updates=4 if name == LONG else 2, groups=4) for name, arm in ARMS.items()}
     monkeypatch.setattr(module, "ARMS", short)
     monkeypatch.setattr(module, "SEEDS", 2)
 
@@ -98,7 +104,7 @@ def test_the_command_writes_what_it_found_and_goes_on_where_it_was(tiny, tmp_pat
     words = ["reproduce", "ar3po", "--seed", "3", "--out", str(tmp_path / "runs"), "--json", str(tmp_path / "c.json")]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "ar3po 12/12" in said.err and "stages alone" in said.out
+    assert "ar3po 14/14" in said.err and "stages alone" in said.out
     told = json.loads((tmp_path / "c.json").read_text())
     assert [c["claim"] for c in told] == NAMES and {c["verdict"] for c in told} <= {"holds", "fails"}
     assert all(set(c) == {"claim", "paper", "ours", "verdict"} for c in told)
