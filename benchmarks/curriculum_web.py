@@ -10,6 +10,7 @@ what uniform's gained over the warm-up by its end. Started again it goes on wher
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,19 +86,20 @@ def main() -> None:
         for arm in (BASE, *(a for a in arms if a != BASE))
     }
     goals = [c[0][1] + SHARE * (c[-1][1] - c[0][1]) for c in curves[BASE]]
-    base = [needed(c, goal) for c, goal in zip(curves[BASE], goals, strict=True)]
+    base = [needed(c, goal) or 0.0 for c, goal in zip(curves[BASE], goals, strict=True)]
+    if not all(base):
+        sys.exit(f"{BASE} gained nothing over the warm-up for some seed: give it more --steps")
     told = []
     for arm, found in curves.items():
         spent = [needed(c, goal) for c, goal in zip(found, goals, strict=True)]
-        both = [(a, b) for a, b in zip(spent, base, strict=True) if a and b]
-        ratio = quotients(*map(list, zip(*both, strict=True))) if len(both) > 1 else None
-        end = interval([c[-1][1] for c in found])
+        least = [s or float(c[-1][0]) for s, c in zip(spent, found, strict=True)]  # a miss has taken all its steps
+        ratio, end = quotients(least, base), interval([c[-1][1] for c in found])
         told.append({
             "arm": arm, "steps_to_goal": spent, "misses": sum(s is None for s in spent),
-            "ratio": ratio and ratio.to_json(), "success_at_the_end": end.to_json(),
+            "ratio": ratio.to_json(), "success_at_the_end": end.to_json(),
             "steps": [c[-1][0] for c in found], "curves": found,
         })  # fmt: skip
-        shown = f"x {ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "-"
+        shown = f"x {ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
         print(f"{arm:16} {shown:24} misses {told[-1]['misses']}  end {100 * end.mean:.1f} %  steps {told[-1]['steps']}")
     result = {
         "benchmark": "curriculum_web", "date": datetime.now(UTC).date().isoformat(), "levels": LEVELS, "goals": goals,

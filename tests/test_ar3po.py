@@ -25,6 +25,7 @@ from turngym.envs import UsageError
 from turngym.trainers.bank import Bank, Player
 from turngym.trainers.bank.trial import learner_of, one_thread
 from turngym.trainers.batch import collate
+from turngym.trainers.credit import BetaNorm, GroupMean, GroupNorm, LeaveOneOut, Quantile, Shifted
 from turngym.trainers.recipes import RUNS, ar3po, dapo, grpo
 from turngym.trainers.reuse import Reuse
 from turngym.trainers.rollout import Spec, Trajectory
@@ -165,7 +166,7 @@ def test_runs_are_whole() -> None:
     assert (whole.planner, whole.resample, whole.recipe) == ("resample", 10, dapo())
     for each in (run, whole):
         check(each)
-    with pytest.raises(UsageError, match="--reuse 8 --seeds 50"):
+    with pytest.raises(UsageError, match="earlier successes"):
         check(replace(run, recipe=ar3po(reused=True), reuse=0, seeds=0))
     check(replace(run, recipe=ar3po(reused=True)))
 
@@ -175,3 +176,11 @@ def test_a_reused_response_stays_in_the_minibatch_of_its_group() -> None:
     credited = recipe.credited(collate(update()))
     one, two = ({*part.group[part.owner].tolist()} for part in learner_of(recipe, WORLD)._minibatches(credited, 0.0))
     assert one | two == {1, 2, 3} and not one & two
+
+
+@pytest.mark.parametrize("credit", [GroupMean(), GroupNorm(), LeaveOneOut(), Quantile(0.9), BetaNorm(), Shifted()])
+def test_a_reused_success_counts_like_an_episode_of_the_policy(credit) -> None:
+    played = update()
+    plain = collate([replace(t, source=POLICY) for t in played])
+    rows = plain.counted((POLICY,))[plain.owner]
+    assert torch.equal(credit(collate(played), None)[rows], credit(plain, None)[rows]) and credit.reuses

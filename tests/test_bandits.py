@@ -45,6 +45,7 @@ def test_scale_and_origin_of_the_returns_do_not_matter(scored: list[int], scale:
 
 
 def test_very_near_returns_are_no_division_by_zero() -> None:
+    assert advantages([0.0, 0.0, 0.0, 0.0, 0.0, 5e-324]) == [0.0] * 6
     assert advantages([0.0, 1e-200]) == pytest.approx([sqrt(0.5)] * 2)
 
 

@@ -106,9 +106,9 @@ class Watched:
     def weights(self) -> dict[str, Tensor]:
         return {}
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]:
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]:
         self.given.append(list(groups))
-        self.curriculum.update(groups)
+        self.curriculum.update(sorted([*groups, *dropped], key=lambda g: g.spec.group))
         self.version += 1
         return {"success": 0.0, "reward": 0.0, "seconds/learn": 0.0}
 
@@ -180,7 +180,7 @@ def test_one_stage_s_first_update_is_the_plain_one_with_fewer_members() -> None:
         Planned(Player(world, 0), planner(name, groups=16, size=8, stages=2, most=10), Ledger(), groups=16, size=8)
         for name in ("plain", "stages")
     ]
-    plain, stages = (planned.play(table, 0) for planned in made)
+    plain, stages = (planned.play(table, 0)[0] for planned in made)
     for whole, part in zip(plain, stages, strict=True):
         assert part.trajectories == whole.trajectories[: len(part.trajectories)]
 
@@ -195,8 +195,11 @@ def test_one_stage_s_first_update_is_the_plain_one_with_fewer_members() -> None:
         (replace(TINY, planner="stages", shown=4), "go with plain groups"),
         (replace(TINY, reuse=2, probes=4), "go with plain groups"),
         (replace(TINY, recipe="remax", options=(), planner="stages"), "greedy"),
-        (replace(TINY, recipe="reinforce", options=(), reuse=2), "does not compare"),
+        (replace(TINY, recipe="reinforce", options=(), reuse=2), "does not read what is reused"),
         (replace(TINY, recipe="ar3po", options=(("reused", True),)), "earlier successes"),
+        (replace(TINY, planner="stages", stages=TINY.size), "leave one alone"),
+        (replace(TINY, recipe="reinforce", options=(), planner="resample"), "equal returns teach"),
+        (replace(TINY, planner="resample", resample=0), "at least 1"),
     ],
 )
 def test_what_cannot_be_planned_is_an_error(setting, says) -> None:

@@ -67,7 +67,7 @@ def test_a_kept_group_costs_what_the_formula_says(p, cost) -> None:
 def played(p: float, plan: Plain | Stages | Resample, groups: int) -> tuple[list[Group], Ledger]:
     world, ledger = Bank(odds=(p,)), Ledger()
     made = Planned(Player(world, 0), plan, ledger, groups=groups, size=8)
-    return made.play(world.logits(), 0), ledger
+    return made.play(world.logits(), 0)[0], ledger
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.97])

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from turngym.envs import TurngymError
 from turngym.trainers.admission import Admission
-from turngym.trainers.episodes import stored
-from turngym.trainers.log import rows
+from turngym.trainers.episodes import Dump, stored
+from turngym.trainers.log import Log, rows
+from turngym.trainers.loop import Loop
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Limits, Spec
 from turngym.trainers.settings import Run
-from turngym.trainers.simulate import Law, Players, Simulated, VirtualLoop, World, lags, simulate
+from turngym.trainers.simulate import Law, Players, Simulated, Student, VirtualLoop, World, lags, simulate
 
 LAWS: dict[str, Law] = {
     "constant": lambda rng: 1.0,
@@ -187,3 +188,20 @@ def test_where_nothing_can_be_learned_resampling_ends(tmp_path: Path) -> None:
     done = simulate(run(planner="resample", resample=2, steps=3), World(LAWS["none"]), tmp_path)
     assert [len(batch) for batch in done.batches] == [4] * 3
     assert rows(tmp_path)[-1]["ledger/dropped"] == 3 * 2 * 4
+
+
+def test_a_resume_counts_no_episode_twice(tmp_path: Path) -> None:
+    """What was played of open groups is played again; the ledger has it once, when they are learned from."""
+    asked, saved = run(planner="stages", size=4, max_lag=2, checkpoint_every=1), list[dict[str, Any]]()
+    for part in ("a", "b"):
+        players = Players(PAYING, seed=0)
+        student = Student(players, 1.0)
+        with Log(tmp_path / part) as log:
+            loop = Loop(asked, student, players, log, Dump(tmp_path / part), clock=lambda players=players: players.now)
+            if saved:
+                loop.load_state_dict(saved[5])
+            loop.play(lambda loop=loop: saved.append(loop.state_dict()))
+        players.close()
+        learned = sum(len(g.trajectories) for batch in student.batches for g in batch)
+        before = saved[5]["played"]["episodes"] if part == "b" else 0
+        assert loop.played["episodes"] == before + learned

@@ -81,3 +81,27 @@ def test_a_baseline_teaches_only_who_wants_it() -> None:
         study = Study(replace(RUNS[name](), rehearsal=0), cast(Any, Learned()), cast(Any, curriculum), [])
         study.learn([group(played(1), played(0), replace(played(1), source="greedy"))])
     assert seen == [3, 2]
+
+
+def test_dropped_groups_are_heard_of_and_teach_no_weights() -> None:
+    """Their failures count among all, and the curriculum learns from them; a batch does not hold them."""
+    heard: list[int] = []
+    learned: list[int] = []
+
+    class Learned:
+        version = 0
+
+        def update(self, batch: Any, progress: float) -> dict[str, float]:
+            learned.append(len(batch.reward))
+            return {"tokens": 1.0}
+
+    def update(groups: Any) -> None:
+        heard.extend(g.spec.group for g in groups)
+
+    curriculum = SimpleNamespace(update=update, facts=dict)
+    study = Study(replace(RUNS["rloo"](), rehearsal=0), cast(Any, Learned()), cast(Any, curriculum), [])
+    kept, same = group(played(1), played(0)), replace(group(played(1)), spec=Spec(3, "t", 0))
+    facts = study.learn([replace(kept, spec=Spec(4, "t", 0, 2))], [same])
+    assert (heard, learned) == ([3, 4], [2]) and facts["success"] == 0.5
+    with pytest.raises(Failure, match="50% of 4 episodes failed"):
+        study.learn([kept], [group(played(0, "env_error"), played(0, "env_error"))])

@@ -139,9 +139,9 @@ def advantages(scored: Sequence[float]) -> list[float]:
 
     The std is unbiased, as in verl, which both papers build on, and in ``GroupNorm``, but nothing is added to it.
     """
-    if len(set(scored)) < 2:
+    if len(set(scored)) < 2 or not (std := stdev(scored)):  # the least of floats have a deviation of 0
         return [0.0] * len(scored)
-    mean, std = fmean(scored), stdev(scored)  # stdev is exact inside: no underflow, however near the returns are
+    mean = fmean(scored)
     return [abs(r - mean) / std for r in scored]
 
 

@@ -129,6 +129,11 @@ class Recipe:
         joint = any(t.scope == "group" for t in self.terms)
         return joint or any(getattr(part, "grouped", False) for part in (self.credit, self.critic))
 
+    @property
+    def reuses(self) -> bool:
+        """Whether its credit counts an earlier success that was put into a group."""
+        return bool(getattr(self.credit, "reuses", False))
+
     def drifts(self, lagged: bool) -> list[str]:
         """KL terms that old episodes bias: they carry no importance weight (``KL.correction``)."""
         if not lagged:
@@ -167,7 +172,7 @@ class Recipe:
 
         Raises UsageError if it holds a source that nothing reads, or no greedy baseline where the credit wants one.
         """
-        beside = ({GREEDY} if self.greedy else set()) | ({REUSED} if self.compares else set())
+        beside = ({GREEDY} if self.greedy else set()) | ({REUSED} if self.reuses else set())
         lost = set(batch.source) - self.sources - beside
         if lost:
             raise UsageError(f"trajectories of source {sorted(lost)} would teach nothing: no term reads them")

@@ -1,6 +1,5 @@
 """The one loop: admit, play, learn, publish; ``max_lag`` 0 makes it synchronous and nothing else changes."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -43,7 +42,7 @@ class Student(Protocol):
 
     def weights(self) -> Mapping[str, Tensor]: ...
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]: ...
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -72,12 +71,12 @@ class Loop:
         self._finished: dict[int, Group] = {}
         self.planner = planner(run.planner, groups=run.groups, size=run.size, stages=run.stages, most=run.resample)
         self.dropped = 0  # groups that no update learned from
-        self._idle = 0  # of them, those since the last update
+        self._lost: list[Group] = []  # of them, those since the last update
         self._parts: dict[int, Group] = {}  # what has been played of groups that are not complete
         self._ended: list[Group] = []  # parts that are to be decided on
         self._more: list[Spec] = []  # parts to play yet
         self._flying = 0  # parts that are played
-        self.played = {"episodes": 0, "turns": 0, "tokens": 0}  # of all groups, those dropped among them
+        self.played = {"episodes": 0, "turns": 0, "tokens": 0}  # of groups that were learned from or dropped
         self.seconds = 0.0  # of all updates, those before a resume included
         self._waited = 0.0  # seconds, for the groups of this update
 
@@ -92,12 +91,14 @@ class Loop:
                 began = self.clock()
                 groups = self._groups()
                 facts = self._agreement(step, groups[-1])
-                facts |= self.study.learn(groups)
+                lost, self._lost, before = self._lost, [], self.played["tokens"]
+                self._count([*groups, *lost])
+                facts |= self.study.learn(groups, lost)
                 self.dump.write(step, groups, self.run.steps)
                 self.players.publish(self.study.weights(), self.study.version)
                 took = self.clock() - began
                 self.seconds += took
-                facts |= self._pace(groups, facts, took)
+                facts |= self._pace(self.played["tokens"] - before, facts, took)
                 success = facts["success"]
                 self.log.write(step, facts)
                 progress.update(
@@ -117,7 +118,7 @@ class Loop:
             "study": self.study.state_dict(),
             "started": self.started,
             "open": list(self._open),
-            "dropped": [self.dropped, self._idle],
+            "dropped": self.dropped,
             "played": dict(self.played),
             "seconds": self.seconds,
         }
@@ -125,7 +126,7 @@ class Loop:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.study.load_state_dict(state["study"])
         self.started, self._open = state["started"], list(state["open"])
-        self.dropped, self._idle = state["dropped"]
+        self.dropped = state["dropped"]
         self.played, self.seconds = dict(state["played"]), state["seconds"]
         self.admission = self._admission(self.study.version)
         self.players.publish(self.study.weights(), self.study.version)
@@ -142,7 +143,7 @@ class Loop:
             self._start(self.admission.room(version), version)
             if (taken := self.admission.take(version)) is not None:
                 self._waited = self.clock() - began
-                self._open, self._idle = [g for g in self._open if g not in taken], 0
+                self._open = [g for g in self._open if g not in taken]
                 return [self._finished.pop(g) for g in taken]
             self._told(self.players.hear())
 
@@ -162,18 +163,12 @@ class Loop:
         self.players.submit(asked)
 
     def _spec(self, group: int) -> Spec:
-        task, seed = self.study.draw(group), number(self.run.seed, 1, group % (self.run.seeds or sys.maxsize))
+        place = group % self.run.seeds if self.run.seeds else group
+        task, seed = self.study.draw(group), number(self.run.seed, 1, place)
         return Spec(group, task, seed, self.run.size, baseline=self.run.recipe.greedy)
 
-    def _pace(self, groups: Sequence[Group], facts: Mapping[str, Any], took: float) -> dict[str, float]:
-        """Where the time went, and the ledger: groups that were started, learned from, and are open."""
-        sampled = sum(
-            len(call.sample.tokens)
-            for group in groups
-            for t in group.trajectories
-            for turn in t.turns
-            for call in turn.action.calls
-        )
+    def _pace(self, sampled: int, facts: Mapping[str, Any], took: float) -> dict[str, float]:
+        """Where the time went, and the ledger: groups started, learned from and open, and all that was played."""
         return {
             "seconds/wait": self._waited,
             "seconds/other": took - self._waited - facts.get("seconds/learn", 0.0),
@@ -225,21 +220,21 @@ class Loop:
     def _decide(self, part: Group) -> None:
         number = part.spec.group
         group = joined(self._parts.pop(number, None), part)
-        self._count(part)
         more = self.planner.more(group)
         if more is not None:
             self._parts[number] = group
             self._more.append(more)
-        elif self.planner.keeps(group, self._idle):
+        elif self.planner.keeps(group, len(self._lost)):
             self._finished[number] = group
             self.admission.finish(number)
         else:
             self.admission.drop(number)
             self._open.remove(number)
-            self.dropped, self._idle = self.dropped + 1, self._idle + 1
+            self.dropped += 1
+            self._lost.append(group)
 
-    def _count(self, part: Group) -> None:
-        for t in part.trajectories:
+    def _count(self, groups: Sequence[Group]) -> None:
+        for t in (t for group in groups for t in group.trajectories):
             self.played["episodes"] += 1
             self.played["turns"] += len(t.turns)
             self.played["tokens"] += sum(len(c.sample.tokens) for turn in t.turns for c in turn.action.calls)

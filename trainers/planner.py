@@ -1,10 +1,14 @@
 """How many episodes a group gets, and whether an update learns from it."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..envs import UsageError
 from .rollout import Group, Spec
+from .rows import REUSED
+
+if TYPE_CHECKING:
+    from .estimator import Recipe
 
 Name = Literal["plain", "stages", "resample"]
 
@@ -42,6 +46,8 @@ class Plain:
 @dataclass(frozen=True, slots=True)
 class Stages:
     """AR3PO's adaptive rollout (arXiv 2509.25808): a group without a success gets ``each`` more, up to ``most``.
+
+    Raises UsageError unless ``each`` divides ``most``.
 
     At success p a group of S stages of k episodes costs k (1 + (1-p)^k + ... + (1-p)^(k (S-1))) episodes.
     """
@@ -101,6 +107,22 @@ def planner(name: Name, *, groups: int, size: int, stages: int, most: int) -> Pl
             raise UsageError(f"groups of {size} are not played in {stages} stages: take a number that divides them")
         return Stages(size // stages, size)
     return Resample(groups * most) if name == "resample" else Plain()
+
+
+def fits(recipe: "Recipe", *, planner: Name, size: int, stages: int, resample: int, reuse: int) -> None:
+    """Raises UsageError for what ``recipe`` cannot learn from, or would not read (rule 9)."""
+    if resample < 1 or reuse < 0:
+        raise UsageError("resample must be at least 1, and reuse cannot be negative")
+    if planner == "stages" and recipe.greedy:
+        raise UsageError("the credit wants a greedy episode beside each whole group: leave out planner stages")
+    if planner == "stages" and recipe.compares and size == stages:
+        raise UsageError(f"{stages} stages of {size} episodes leave one alone, which teaches nothing: raise size")
+    if planner == "resample" and not recipe.compares:
+        raise UsageError("groups of equal returns teach this recipe, too: leave out planner resample")
+    if reuse and not recipe.reuses:
+        raise UsageError("the credit does not read what is reused: leave out reuse")
+    if REUSED in recipe.sources and not reuse:
+        raise UsageError("a term learns from earlier successes: say how many are kept, reuse and seeds")
 
 
 def joined(earlier: Group | None, later: Group) -> Group:

@@ -23,6 +23,7 @@ from .study import Study
 # nothing is played: whatever played need not be here
 UNPLAYED: dict[str, Any] = {
     "sampler": "torch", "servers": (), "transfer": "file", "program": "", "tasks": 1, "action_seconds": 0.0,
+    "planner": "plain", "stages": 2, "resample": 10,
 }  # fmt: skip
 
 

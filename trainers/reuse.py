@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..envs import UsageError
 from .episodes import trajectory_from_json, trajectory_to_json
 from .rollout import Group, Trajectory
 from .rows import REUSED
@@ -20,9 +21,14 @@ class Reuse:
     of source "reused": it counts in the group's mean and std, and whether it has a gradient of its own is the terms'
     choice. In none of them (mode II of the paper) it only shifts the baseline of the others; where they read it
     (mode I), its ratio is to be that to the policy at the start of the update.
+
+    Whole trajectories are kept, tasks x seeds x ``kept`` of them at most, and go into every checkpoint: bound the three
+    where contexts are long. Raises UsageError for less than one.
     """
 
     def __init__(self, seed: int, kept: int = 8) -> None:
+        if kept < 1:
+            raise UsageError(f"reuse must keep at least one success, not {kept}")
         self._seed, self._kept = seed, kept
         self._successes: dict[Key, list[Trajectory]] = {}
 

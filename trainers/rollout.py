@@ -23,8 +23,8 @@ class Trajectory:
     """One seat's episode, from reset to outcome.
 
     ``group`` is unique in a run; members of a group played the same task from the same seed. ``source`` tells
-    sampled trajectories ("policy") from demonstrations ("demonstration") and greedy baselines ("greedy"), which are in
-    no group statistic.
+    sampled trajectories ("policy") from demonstrations ("demonstration"), greedy baselines ("greedy") and earlier ones
+    that are used again ("reused").
     """
 
     id: str

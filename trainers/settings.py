@@ -12,8 +12,8 @@ from .curriculum import Name as Curriculum
 from .estimator import Recipe
 from .options import doc
 from .planner import Name as Planner
-from .planner import planner
-from .rows import DEMONSTRATION, POLICY, REUSED
+from .planner import fits, planner
+from .rows import DEMONSTRATION, POLICY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def exact(run: Run) -> bool:
 
 NATURAL = (
     "demonstrations", "clone_epochs", "rehearsal", "browser_every", "max_lag", "max_turns", "refill", "action_seconds",
-    "step_seconds", "episode_seconds", "world_threads", "slots", "lora", "micro_tokens", "seeds", "reuse",
+    "step_seconds", "episode_seconds", "world_threads", "slots", "lora", "micro_tokens", "seeds",
 )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def check(run: Run) -> None:
     """Raises UsageError for numbers out of range and for a device that is not there."""
     least = {
         "steps": 0, "groups": 1, "size": 2 if run.recipe.compares else 1, "workers": 1, "threads": 1, "processes": 1,
-        "checkpoint_every": 1, "validation": 1, "keep": 1, "tasks": 1, "resample": 1,
+        "checkpoint_every": 1, "validation": 1, "keep": 1, "tasks": 1,
     }  # fmt: skip
     for name, low in least.items():
         if getattr(run, name) < low:
@@ -166,14 +166,9 @@ def _check_plan(run: Run) -> None:
     for name in ("stages", "resample"):
         if getattr(run, name) != getattr(Run, name) and run.planner != name:
             raise UsageError(f"{name} is of the planner {name}: give --planner {name} too, or leave it out")
-    if run.planner == "stages" and run.recipe.greedy:
-        raise UsageError(f"{run.name} wants a greedy episode beside each whole group: leave out --planner stages")
     if run.reuse and not run.seeds:
         raise UsageError("without --seeds no task comes twice from one seed, and so no success can be used again")
-    if run.reuse and not run.recipe.compares:
-        raise UsageError(f"{run.name} does not compare the members of a group: leave out reuse")
-    if REUSED in run.recipe.sources and not run.reuse:
-        raise UsageError(f"{run.name} learns from earlier successes: say how many are kept, --reuse 8 --seeds 50")
+    fits(run.recipe, planner=run.planner, size=run.size, stages=run.stages, resample=run.resample, reuse=run.reuse)
 
 
 def _check_learner(run: Run) -> None:

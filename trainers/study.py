@@ -40,16 +40,17 @@ class Study:
         """Copies, for the samplers."""
         return dict(self.learner.tensors())
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]:
-        """One update from ``groups``, and what it was like.
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]:
+        """One update from ``groups``, and what it was like; of those ``dropped`` it learns what tasks are like alone.
 
         Raises Failure when more than ``run.max_failures`` of the episodes failed (failures are censoring).
         """
         greedy = self.run.recipe.greedy  # baselines that another recipe played teach this one nothing
-        outcomes = shares([t for group in groups for t in group.trajectories], self.run.max_failures)
+        played = sorted([*groups, *dropped], key=lambda g: g.spec.group) if dropped else groups
+        outcomes = shares([t for group in played for t in group.trajectories], self.run.max_failures)
         taught = self.reuse.fill(groups, self.version) if self.reuse else groups
         trajectories = [t for group in taught for t in group.trajectories if greedy or t.source != GREEDY]
-        self.curriculum.update(groups)
+        self.curriculum.update(played)
         began = time.monotonic()
         batch = collate([*trajectories, *self._rehearsed()])
         facts: dict[str, Any] = self.learner.update(batch, progress=self.version / self.run.steps)

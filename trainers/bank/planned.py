@@ -46,15 +46,15 @@ class Planned:
 
     def batch(self, table: Table, version: int, update: int) -> list[Trajectory]:
         """What update ``update`` learns from, played by the weights of ``version``."""
-        groups = self.play(table, version)
+        groups, dropped = self.play(table, version)
         taught = self._reuse.fill(groups, update) if self._reuse else groups
         if self._curriculum:
-            self._curriculum.update(groups)
+            self._curriculum.update(sorted([*groups, *dropped], key=lambda g: g.spec.group))
         return [t for group in taught for t in group.trajectories]
 
-    def play(self, table: Table, version: int) -> list[Group]:
-        """The next groups that the planner keeps, in the order of their numbers."""
-        kept, begun, dropped = list[Group](), dict[int, Group](), 0
+    def play(self, table: Table, version: int) -> tuple[list[Group], list[Group]]:
+        """The next groups that the planner keeps, in the order of their numbers, and those that it drops."""
+        kept, begun, dropped = list[Group](), dict[int, Group](), list[Group]()
         asked = [self._next() for _ in range(self._count)]
         while asked:
             ended = sorted(self._player.parts(table, version, asked), key=lambda part: part.spec.group)
@@ -66,13 +66,13 @@ class Planned:
                 if more is not None:
                     begun[group.spec.group] = group
                     asked.append(more)
-                elif self._planner.keeps(group, dropped):
+                elif self._planner.keeps(group, len(dropped)):
                     kept.append(group)
                 else:
-                    dropped += 1
+                    dropped.append(group)
                     asked.append(self._next())
-        self._ledger.dropped += dropped
-        return sorted(kept, key=lambda group: group.spec.group)
+        self._ledger.dropped += len(dropped)
+        return sorted(kept, key=lambda group: group.spec.group), dropped
 
     def _next(self) -> Spec:
         """The first part of a group that starts now; a task has one prompt, and so one seed."""

@@ -18,11 +18,11 @@ from ..estimator import Recipe, Update
 from ..learner import Learner
 from ..options import unknown
 from ..planner import Name as Planner
-from ..planner import planner
+from ..planner import fits, planner
 from ..recipes import ALGORITHMS
 from ..reuse import Reuse
 from ..rollout import Trajectory
-from ..rows import DEMONSTRATION, REUSED
+from ..rows import DEMONSTRATION
 from .corridor import Corridor
 from .planned import Ledger, Planned
 from .play import Delayed, Player
@@ -96,10 +96,7 @@ class Setting:
             raise UsageError(unknown("curriculum", self.curriculum, sorted(CURRICULA)))
         if self.planned and (self.shown or self.probes or recipe.greedy):
             raise UsageError(f"{self.title}: demonstrations, probes and greedy episodes go with plain groups in turn")
-        if self.reuse and not recipe.compares:
-            raise UsageError(f"{self.recipe} does not compare the members of a group: leave out reuse")
-        if REUSED in recipe.sources and not self.reuse:
-            raise UsageError(f"{self.label} learns from earlier successes: say how many are kept by reuse")
+        fits(recipe, planner=self.planner, size=self.size, stages=self.stages, resample=self.resample, reuse=self.reuse)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
