@@ -25,7 +25,7 @@ from turngym.envs import UsageError
 from turngym.trainers.bank import Bank, Player
 from turngym.trainers.bank.trial import learner_of, one_thread
 from turngym.trainers.batch import collate
-from turngym.trainers.credit import BetaNorm, GroupMean, GroupNorm, LeaveOneOut, Quantile, Shifted
+from turngym.trainers.credit import BetaNorm, GroupMean, GroupNorm, LeaveOneOut, Quantile
 from turngym.trainers.recipes import RUNS, ar3po, dapo, grpo
 from turngym.trainers.reuse import Reuse
 from turngym.trainers.rollout import Spec, Trajectory
@@ -178,7 +178,7 @@ def test_a_reused_response_stays_in_the_minibatch_of_its_group() -> None:
     assert one | two == {1, 2, 3} and not one & two
 
 
-@pytest.mark.parametrize("credit", [GroupMean(), GroupNorm(), LeaveOneOut(), Quantile(0.9), BetaNorm(), Shifted()])
+@pytest.mark.parametrize("credit", [GroupMean(), GroupNorm(), LeaveOneOut(), Quantile(0.9), BetaNorm()])
 def test_a_reused_success_counts_like_an_episode_of_the_policy(credit) -> None:
     played = update()
     plain = collate([replace(t, source=POLICY) for t in played])
