@@ -212,10 +212,10 @@ def test_with_lag_every_episode_is_counted_once_over_an_interruption(
 
     learn = Study.learn
 
-    def stop(study: Study, groups: Any) -> Any:
+    def stop(study: Study, groups: Any, dropped: Any = ()) -> Any:
         if study.version == 3:
             raise KeyboardInterrupt
-        return learn(study, groups)
+        return learn(study, groups, dropped)
 
     lagging = run(place, tmp_path, max_lag=2, steps=6)
     with monkeypatch.context() as patch:

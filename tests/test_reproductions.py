@@ -14,6 +14,7 @@ from turngym.trainers.evaluate import Evaluation
 from turngym.trainers.parts import Parts
 from turngym.trainers.report import Report, Score, limits, report
 from turngym.trainers.reproduce import Claim, Reproduction, show
+from turngym.trainers.reproduce_ar3po import ar3po
 from turngym.trainers.reproductions import LIMITS, PAPERS, STEPS, VARIANTS, webagent_r1
 from turngym.trainers.run import WARMUP
 from turngym.trainers.settings import Run
@@ -176,4 +177,4 @@ def test_contexts_that_do_not_shrink_fail(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_papers_are_functions_of_the_settings() -> None:
-    assert PAPERS == {"webagent_r1": webagent_r1}
+    assert PAPERS == {"webagent_r1": webagent_r1, "ar3po": ar3po}

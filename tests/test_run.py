@@ -20,6 +20,7 @@ from turngym.trainers.episodes import stored
 from turngym.trainers.habits import Habits, habits, write
 from turngym.trainers.player import Setting
 from turngym.trainers.recipes import ALGORITHMS, webagent_r1
+from turngym.trainers.replay import replay
 from turngym.trainers.rollout import Spec
 from turngym.trainers.run import WARMUP, train, worlds
 from turngym.trainers.settings import Run
@@ -32,10 +33,10 @@ import gymnasium as gym
 from turngym.envs import Chat, EnvError, Reply, user
 
 class Even(gym.Env):
-    """Pays for actions of an even number of characters, over two turns; fails where the seed says so."""
+    """Pays for actions whose characters are a multiple of ``of``, over two turns; fails where the seed says so."""
 
-    def __init__(self, broken=0):
-        self.observation_space, self.action_space, self.broken = Chat(), Reply(["a"]), broken
+    def __init__(self, broken=0, of=2):
+        self.observation_space, self.action_space, self.broken, self.of = Chat(), Reply(["a"]), broken, of
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -46,9 +47,10 @@ class Even(gym.Env):
         if self.broken and self.np_random.random() < self.broken:
             raise EnvError("the world broke")
         self.left -= 1
-        return user("more"), float(len(action) % 2 == 0), self.left == 0, False, {}
+        return user("more"), float(len(action) % self.of == 0), self.left == 0, False, {}
 
 gym.register("Even-v0", entry_point=Even)
+gym.register("Rare-v0", entry_point=Even, kwargs={"of": 9})
 gym.register("Broken-v0", entry_point=Even, kwargs={"broken": 0.9})
 '''
 
@@ -88,10 +90,10 @@ def stop_at(step: int) -> Any:
     """A ``Study.learn`` that the user interrupts before the update ``step``."""
     learn = Study.learn
 
-    def stop(study: Study, groups: Any) -> Any:
+    def stop(study: Study, groups: Any, dropped: Any = ()) -> Any:
         if study.version + 1 == step:
             raise KeyboardInterrupt
-        return learn(study, groups)
+        return learn(study, groups, dropped)
 
     return stop
 
@@ -137,6 +139,32 @@ def test_critics_scales_and_baselines_resume_bit_for_bit(
             assert last.source == "greedy" and {c.request.temperature for t in last.turns for c in t.action.calls} == {
                 0
             }
+
+
+def test_a_planned_run_resumes_and_replays_bit_for_bit(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stages, reuse and a curriculum of its own: what they know is in the checkpoint, and a replay reuses the same."""
+    plan = {"stages": 2, "planner": "stages", "seeds": 2, "reuse": 4, "curriculum": "vade"}
+    changes = plan | {"env": "even_world:Rare-v0", "recipe": ALGORITHMS["dapo"](), "rehearsal": 0}
+    whole, parts, again = (settings(place, tmp_path / name, **changes) for name in "abc")
+    train(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "learn", stop_at(4))
+        with pytest.raises(KeyboardInterrupt):
+            train(parts)
+    train(parts, resume=True)
+    replay(again, whole.out)
+    for other in (parts, again):
+        there = models.load(other.out)[0].state_dict()
+        assert all(torch.equal(there[k], v) for k, v in models.load(whole.out)[0].state_dict().items())
+    rows = facts(tmp_path / "a")
+    assert facts(tmp_path / "b") == rows
+    assert sum(row["reused"] for row in rows) > 0, "no group needed an earlier success"
+    assert 4 * 3 * 2 < rows[-1]["ledger/episodes"] < 4 * 3 * 4
+    played = [g for update in stored(whole.out) for g in update.groups]
+    assert {g.spec.seed for g in played} == {g.spec.seed for g in played[:2]}
+    assert {t.source for g in played for t in g.trajectories} == {"policy"}, "what is reused is no episode"
 
 
 def test_a_bounded_lag_is_kept_and_learns_as_many_updates(place: Path, tmp_path: Path) -> None:

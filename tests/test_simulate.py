@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from turngym.envs import TurngymError
 from turngym.trainers.admission import Admission
-from turngym.trainers.episodes import stored
+from turngym.trainers.episodes import Dump, stored
+from turngym.trainers.log import Log, rows
+from turngym.trainers.loop import Loop
 from turngym.trainers.recipes import webagent_r1
 from turngym.trainers.rollout import Limits, Spec
 from turngym.trainers.settings import Run
-from turngym.trainers.simulate import Law, Players, Simulated, VirtualLoop, World, lags, simulate
+from turngym.trainers.simulate import Law, Players, Simulated, Student, VirtualLoop, World, lags, simulate
 
 LAWS: dict[str, Law] = {
     "constant": lambda rng: 1.0,
@@ -137,3 +139,69 @@ def test_an_episode_that_waits_for_ever_is_a_stuck_simulation() -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
     loop.close()
+
+
+PAYING = World(LAWS["uniform"], pay=lambda seconds: float(seconds > 3))  # some of the episodes succeed
+
+
+@settings(max_examples=15)
+@given(max_lag=st.integers(0, 3), slots=st.sampled_from([0, 2, 5]), seed=st.integers(0, 99))
+def test_a_group_is_played_in_stages_until_a_success(
+    tmp_path_factory: pytest.TempPathFactory, max_lag: int, slots: int, seed: int
+) -> None:
+    staged = run(seed=seed, planner="stages", stages=3, size=6, max_lag=max_lag, slots=slots)
+    done = simulate(staged, PAYING, tmp_path_factory.mktemp("run"))
+    assert max(done.lags) <= max_lag and [len(batch) for batch in done.batches] == [4] * 12
+    sizes = set()
+    for group in (g for batch in done.batches for g in batch):
+        wins = [t.reward > 0 for t in group.trajectories]
+        sizes.add(len(wins))
+        assert [t.member for t in group.trajectories] == [*range(group.spec.size)] and group.spec.first == 0
+        assert not any(wins[:-2]), "a stage was played after a success"
+        assert any(wins) or len(wins) == 6
+    assert sizes <= {2, 4, 6} and len(sizes) > 1
+
+
+@pytest.mark.parametrize("planner", ["stages", "resample"])
+def test_what_is_played_of_a_group_does_not_depend_on_time(tmp_path: Path, planner: str) -> None:
+    """Without lag the order in which episodes end decides nothing."""
+
+    def by_number(name: str, token: float, slots: int) -> Simulated:
+        world = World(lambda rng: float(rng.random()), pay=lambda seconds: float(seconds > 3))
+        return simulate(run(planner=planner, size=4, slots=slots), world, tmp_path / name, token=token)
+
+    assert by_number("a", 0.01, 0).batches == by_number("b", 3.0, 3).batches
+
+
+def test_groups_without_spread_are_replaced_and_counted(tmp_path: Path) -> None:
+    done = simulate(run(planner="resample"), PAYING, tmp_path)
+    assert [len(batch) for batch in done.batches] == [4] * 12
+    assert all(len({t.reward for t in g.trajectories}) > 1 for batch in done.batches for g in batch)
+    last = rows(tmp_path)[-1]
+    assert last["ledger/dropped"] > 0 and last["ledger/learned"] == 48
+    assert last["ledger/started"] == last["ledger/dropped"] + last["ledger/learned"] + last["ledger/open"]
+    assert last["ledger/episodes"] == 3 * last["ledger/started"] == last["ledger/turns"] / 5
+    assert last["ledger/tokens"] == 4 * last["ledger/turns"]
+
+
+def test_where_nothing_can_be_learned_resampling_ends(tmp_path: Path) -> None:
+    done = simulate(run(planner="resample", resample=2, steps=3), World(LAWS["none"]), tmp_path)
+    assert [len(batch) for batch in done.batches] == [4] * 3
+    assert rows(tmp_path)[-1]["ledger/dropped"] == 3 * 2 * 4
+
+
+def test_a_resume_counts_no_episode_twice(tmp_path: Path) -> None:
+    """What was played of open groups is played again; the ledger has it once, when they are learned from."""
+    asked, saved = run(planner="stages", size=4, max_lag=2, checkpoint_every=1), list[dict[str, Any]]()
+    for part in ("a", "b"):
+        players = Players(PAYING, seed=0)
+        student = Student(players, 1.0)
+        with Log(tmp_path / part) as log:
+            loop = Loop(asked, student, players, log, Dump(tmp_path / part), clock=lambda players=players: players.now)
+            if saved:
+                loop.load_state_dict(saved[5])
+            loop.play(lambda loop=loop: saved.append(loop.state_dict()))
+        players.close()
+        learned = sum(len(g.trajectories) for batch in student.batches for g in batch)
+        before = saved[5]["played"]["episodes"] if part == "b" else 0
+        assert loop.played["episodes"] == before + learned

@@ -58,7 +58,7 @@ def test_an_update_draws_its_own_demonstrations_and_always_the_same() -> None:
     demos = [played(1, turns=i + 1) for i in range(6)]
 
     def drawn(version: int, rehearsal: int = 3) -> list[Trajectory]:
-        run, learner = SimpleNamespace(seed=0, rehearsal=rehearsal), SimpleNamespace(version=version)
+        run, learner = SimpleNamespace(seed=0, rehearsal=rehearsal, reuse=0), SimpleNamespace(version=version)
         return Study(cast(Any, run), cast(Any, learner), cast(Any, None), demos)._rehearsed()
 
     assert drawn(1) == drawn(1) and len(drawn(1)) == 3
@@ -77,7 +77,31 @@ def test_a_baseline_teaches_only_who_wants_it() -> None:
             return {"tokens": 1.0}
 
     for name in ("remax", "rloo"):
-        curriculum = SimpleNamespace(update=lambda groups: None, success={})
+        curriculum = SimpleNamespace(update=lambda groups: None, facts=dict)
         study = Study(replace(RUNS[name](), rehearsal=0), cast(Any, Learned()), cast(Any, curriculum), [])
         study.learn([group(played(1), played(0), replace(played(1), source="greedy"))])
     assert seen == [3, 2]
+
+
+def test_dropped_groups_are_heard_of_and_teach_no_weights() -> None:
+    """Their failures count among all, and the curriculum learns from them; a batch does not hold them."""
+    heard: list[int] = []
+    learned: list[int] = []
+
+    class Learned:
+        version = 0
+
+        def update(self, batch: Any, progress: float) -> dict[str, float]:
+            learned.append(len(batch.reward))
+            return {"tokens": 1.0}
+
+    def update(groups: Any) -> None:
+        heard.extend(g.spec.group for g in groups)
+
+    curriculum = SimpleNamespace(update=update, facts=dict)
+    study = Study(replace(RUNS["rloo"](), rehearsal=0), cast(Any, Learned()), cast(Any, curriculum), [])
+    kept, same = group(played(1), played(0)), replace(group(played(1)), spec=Spec(3, "t", 0))
+    facts = study.learn([replace(kept, spec=Spec(4, "t", 0, 2))], [same])
+    assert (heard, learned) == ([3, 4], [2]) and facts["success"] == 0.5
+    with pytest.raises(Failure, match="50% of 4 episodes failed"):
+        study.learn([kept], [group(played(0, "env_error"), played(0, "env_error"))])

@@ -14,7 +14,7 @@ from ..envs import CheckpointError, UsageError
 from .files import sweep, write_bytes
 
 FOLDER = "checkpoints"
-MAGIC = b"turngym checkpoint 2\n"
+MAGIC = b"turngym checkpoint 3\n"
 DIGEST = hashlib.sha256().digest_size
 SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.Size)
 

@@ -21,7 +21,7 @@ from .options import Parser, add, apply, build, show, unknown
 
 # settings that a replay of stored episodes reads
 REPLAYED = {"out", "lr", "threads", "device", "rehearsal", "max_failures", "dtype", "processes", "checkpointing"}
-REPLAYED |= {"lora", "micro_tokens"}
+REPLAYED |= {"lora", "micro_tokens", "reuse"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

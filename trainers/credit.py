@@ -2,8 +2,9 @@
 
 A credit is ``(batch, values) -> advantage [B, T]``; ``values`` [B, T] are a critic's, None without one. A credit that
 reads them says ``valued``, one that wants a greedy episode beside each group ``greedy``, one that compares members
-``grouped``. All count scored trajectories of source "policy" alone: failures and demonstrations are in no mean and get
-0. A group whose returns are equal gets 0 exactly from the credits that compare, and so does a group of one.
+``grouped``. All count scored trajectories of source "policy" alone, those that say ``reuses`` also an earlier success
+that stands in for one ("reused"): failures and demonstrations are in no mean and get 0. A group whose returns are equal
+gets 0 exactly from the credits that compare, and so does a group of one.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..envs import UsageError
 from .batch import Batch
 from .reductions import number
-from .rows import POLICY
+from .rows import POLICY, REUSED
 
 Credit = Callable[[Batch, Tensor | None], Tensor]
 
@@ -39,6 +40,10 @@ class Around:
     def grouped(self) -> bool:
         return bool(getattr(self.credit, "grouped", False))
 
+    @property
+    def reuses(self) -> bool:
+        return bool(getattr(self.credit, "reuses", False))
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:
@@ -55,8 +60,8 @@ class Groups:
 
 
 def groups(batch: Batch) -> Groups:
-    """Group statistics over counted trajectories."""
-    counted, reward = batch.counted((POLICY,)), batch.reward
+    """Group statistics over counted trajectories, an earlier success that was put into a group among them."""
+    counted, reward = batch.counted((POLICY, REUSED)), batch.reward
     count, index = number(batch.group)
 
     def total(values: Tensor) -> Tensor:
@@ -83,6 +88,7 @@ class GroupMean:
     """A = r - mean (Dr. GRPO)."""
 
     grouped: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
         g = groups(batch)
@@ -97,6 +103,7 @@ class GroupNorm:
     """
 
     grouped: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
     ddof: int = 1
     eps: float = 1e-4
 
@@ -114,6 +121,7 @@ class LeaveOneOut:
     """A = r - mean of the other members (RLOO)."""
 
     grouped: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
 
     def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
         g = groups(batch)
@@ -144,6 +152,7 @@ class Quantile:
     """
 
     grouped: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
     share: float = 0.4
     ddof: int = 1
     eps: float = 1e-4
@@ -154,7 +163,7 @@ class Quantile:
             raise UsageError(f"{self}: the share lies between 0 and 1")
 
     def __call__(self, batch: Batch, values: Tensor | None = None) -> Tensor:
-        g, counted = groups(batch), batch.counted((POLICY,))
+        g, counted = groups(batch), batch.counted((POLICY, REUSED))
         mates = (batch.group[:, None] == batch.group) & counted
         below = (mates & (batch.reward <= batch.reward[:, None])).sum(1)  # members that do not exceed each return
         enough = mates & (below >= self.share * g.size[:, None] - 1e-6)
@@ -174,6 +183,7 @@ class BetaNorm:
     """
 
     grouped: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
     alpha: float | None = None
     beta: float | None = None
 

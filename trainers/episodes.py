@@ -5,7 +5,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Dump:
     def write(self, step: int, groups: Sequence[Group], steps: int) -> None:
         """The groups that update ``step`` of a run of ``steps`` learned from."""
         lines = [
-            {"spec": _spec(g.spec), "trajectories": [trajectory_to_json(t) for t in g.trajectories]} for g in groups
+            {"spec": asdict(g.spec), "trajectories": [trajectory_to_json(t) for t in g.trajectories]} for g in groups
         ]
         _write(self.folder / f"{step:06d}.jsonl.gz", lines, steps=steps)
 
@@ -90,10 +90,6 @@ def trajectory_from_json(said: Json) -> Trajectory:
         for t in said["turns"]
     )
     return Trajectory(**(said | {"turns": turns, "final": _said(said["final"])}))
-
-
-def _spec(spec: Spec) -> Json:
-    return {name: getattr(spec, name) for name in ("group", "task", "seed", "size", "world", "greedy", "baseline")}
 
 
 def _messages(messages: Messages) -> list[Json]:

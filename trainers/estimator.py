@@ -15,7 +15,7 @@ from .output import Output
 from .reductions import Gated, Rare, number, reach
 from .references import PRESENT, Reference, called, parts
 from .regularizers import KL, SAMPLED
-from .rows import GREEDY, POLICY
+from .rows import GREEDY, POLICY, REUSED
 from .selective import Balanced
 from .shaping import Penalty, Standardised
 from .terms import PROXIMAL, Surrogate, Term, Value
@@ -129,6 +129,11 @@ class Recipe:
         joint = any(t.scope == "group" for t in self.terms)
         return joint or any(getattr(part, "grouped", False) for part in (self.credit, self.critic))
 
+    @property
+    def reuses(self) -> bool:
+        """Whether its credit counts an earlier success that was put into a group."""
+        return bool(getattr(self.credit, "reuses", False))
+
     def drifts(self, lagged: bool) -> list[str]:
         """KL terms that old episodes bias: they carry no importance weight (``KL.correction``)."""
         if not lagged:
@@ -167,7 +172,8 @@ class Recipe:
 
         Raises UsageError if it holds a source that nothing reads, or no greedy baseline where the credit wants one.
         """
-        lost = set(batch.source) - self.sources - ({GREEDY} if self.greedy else set())
+        beside = ({GREEDY} if self.greedy else set()) | ({REUSED} if self.reuses else set())
+        lost = set(batch.source) - self.sources - beside
         if lost:
             raise UsageError(f"trajectories of source {sorted(lost)} would teach nothing: no term reads them")
         if self.greedy and GREEDY not in batch.source:

@@ -14,6 +14,7 @@ from .estimator import Recipe, joint, pushes
 from .output import Network, Output, log_probs, pack, survey
 from .reductions import number
 from .references import References
+from .rows import POLICY, REUSED
 from .shaping import Scale
 from .shards import gathered, placed, whole
 from .tally import Tally, explained, lag
@@ -112,10 +113,10 @@ class Learner:
     def _minibatches(self, batch: Batch, progress: float) -> Iterator[Batch]:
         """The rows that need a pass, weighed within their minibatch; groups are never cut."""
         count = self.recipe.update.minibatches
-        # group i goes to minibatch i mod count, each source dealt on its own
-        place = torch.zeros_like(batch.group)
-        for source in sorted(set(batch.source)):
-            chosen = torch.tensor([s == source for s in batch.source], device=self.device)
+        # group i goes to minibatch i mod count, each source dealt on its own; what is reused stays with its group
+        place, sources = torch.zeros_like(batch.group), [POLICY if s == REUSED else s for s in batch.source]
+        for source in sorted(set(sources)):
+            chosen = torch.tensor([s == source for s in sources], device=self.device)
             place[chosen] = number(batch.group[chosen])[1] % count
         for i in range(count):
             part = self.recipe.weighed(batch.select(place == i) if count > 1 else batch, progress)

@@ -11,9 +11,10 @@ from .admission import Admission
 from .demonstrations import number
 from .episodes import Dump
 from .log import Log
+from .planner import joined, planner
 from .progress import Progress
 from .rollout import Begun, Group, Spec, Trajectory
-from .settings import Run
+from .settings import Run, exact
 
 
 class Players(Protocol):
@@ -41,7 +42,7 @@ class Student(Protocol):
 
     def weights(self) -> Mapping[str, Tensor]: ...
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]: ...
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -68,6 +69,14 @@ class Loop:
         self._open: list[int] = []  # groups started and in no update yet, oldest first
         self._started = set[int]()  # in this process
         self._finished: dict[int, Group] = {}
+        self.planner = planner(run.planner, groups=run.groups, size=run.size, stages=run.stages, most=run.resample)
+        self.dropped = 0  # groups that no update learned from
+        self._lost: list[Group] = []  # of them, those since the last update
+        self._parts: dict[int, Group] = {}  # what has been played of groups that are not complete
+        self._ended: list[Group] = []  # parts that are to be decided on
+        self._more: list[Spec] = []  # parts to play yet
+        self._flying = 0  # parts that are played
+        self.played = {"episodes": 0, "turns": 0, "tokens": 0}  # of groups that were learned from or dropped
         self.seconds = 0.0  # of all updates, those before a resume included
         self._waited = 0.0  # seconds, for the groups of this update
 
@@ -82,12 +91,14 @@ class Loop:
                 began = self.clock()
                 groups = self._groups()
                 facts = self._agreement(step, groups[-1])
-                facts |= self.study.learn(groups)
+                lost, self._lost, before = self._lost, [], self.played["tokens"]
+                self._count([*groups, *lost])
+                facts |= self.study.learn(groups, lost)
                 self.dump.write(step, groups, self.run.steps)
                 self.players.publish(self.study.weights(), self.study.version)
                 took = self.clock() - began
                 self.seconds += took
-                facts |= self._pace(groups, facts, took)
+                facts |= self._pace(self.played["tokens"] - before, facts, took)
                 success = facts["success"]
                 self.log.write(step, facts)
                 progress.update(
@@ -107,13 +118,16 @@ class Loop:
             "study": self.study.state_dict(),
             "started": self.started,
             "open": list(self._open),
+            "dropped": self.dropped,
+            "played": dict(self.played),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.study.load_state_dict(state["study"])
         self.started, self._open = state["started"], list(state["open"])
-        self.seconds = state["seconds"]
+        self.dropped = state["dropped"]
+        self.played, self.seconds = dict(state["played"]), state["seconds"]
         self.admission = self._admission(self.study.version)
         self.players.publish(self.study.weights(), self.study.version)
 
@@ -136,28 +150,25 @@ class Loop:
     def _start(self, room: int, version: int) -> None:
         """Admit up to ``room`` groups: after a resume those that were open, then new ones."""
         again = [g for g in self._open if g not in self._started][:room]
-        left = self.run.steps * self.run.groups - self.started
+        left = self.run.steps * self.run.groups + self.dropped - self.started
         fresh = list(range(self.started, self.started + min(room - len(again), left)))
         self.started += len(fresh)
         self._open += fresh
         for group in (*again, *fresh):
             self.admission.start(group, version)
         self._started |= {*again, *fresh}
-        self.players.submit([self._spec(group) for group in (*again, *fresh)])
+        begun = [self.planner.first(self._spec(group)) for group in (*again, *fresh)]
+        asked, self._more = [*self._more, *begun], []
+        self._flying += len(asked)
+        self.players.submit(asked)
 
     def _spec(self, group: int) -> Spec:
-        task, seed = self.study.draw(group), number(self.run.seed, 1, group)
+        place = group % self.run.seeds if self.run.seeds else group
+        task, seed = self.study.draw(group), number(self.run.seed, 1, place)
         return Spec(group, task, seed, self.run.size, baseline=self.run.recipe.greedy)
 
-    def _pace(self, groups: Sequence[Group], facts: Mapping[str, Any], took: float) -> dict[str, float]:
-        """Where the time went, and the ledger: groups that were started, learned from, and are open."""
-        sampled = sum(
-            len(call.sample.tokens)
-            for group in groups
-            for t in group.trajectories
-            for turn in t.turns
-            for call in turn.action.calls
-        )
+    def _pace(self, sampled: int, facts: Mapping[str, Any], took: float) -> dict[str, float]:
+        """Where the time went, and the ledger: groups started, learned from and open, and all that was played."""
         return {
             "seconds/wait": self._waited,
             "seconds/other": took - self._waited - facts.get("seconds/learn", 0.0),
@@ -166,6 +177,8 @@ class Loop:
             "ledger/started": self.started,
             "ledger/learned": self.study.version * self.run.groups,
             "ledger/open": len(self._open),
+            "ledger/dropped": self.dropped,
+            **{f"ledger/{what}": count for what, count in self.played.items()},
         }
 
     def _agreement(self, step: int, ours: Group) -> dict[str, Any]:
@@ -189,14 +202,42 @@ class Loop:
 
     def _told(self, events: Sequence[Group | Begun]) -> None:
         for event in events:
-            if isinstance(event, Begun):
-                self.admission.begin(event.group, event.version)
-            else:
+            if not isinstance(event, Begun):
                 self._keep(event)
+            elif event.group not in self._parts:  # a later part makes its group no younger
+                self.admission.begin(event.group, event.version)
 
-    def _keep(self, group: Group) -> None:
-        self._finished[group.spec.group] = group
-        self.admission.finish(group.spec.group)
+    def _keep(self, part: Group) -> None:
+        """Decide on what has been played: at once, or in an exact run when all that is under way has ended."""
+        self._ended.append(part)
+        self._flying -= 1
+        if exact(self.run) and self._flying:
+            return
+        ended, self._ended = sorted(self._ended, key=lambda p: p.spec.group), []
+        for one in ended:
+            self._decide(one)
+
+    def _decide(self, part: Group) -> None:
+        number = part.spec.group
+        group = joined(self._parts.pop(number, None), part)
+        more = self.planner.more(group)
+        if more is not None:
+            self._parts[number] = group
+            self._more.append(more)
+        elif self.planner.keeps(group, len(self._lost)):
+            self._finished[number] = group
+            self.admission.finish(number)
+        else:
+            self.admission.drop(number)
+            self._open.remove(number)
+            self.dropped += 1
+            self._lost.append(group)
+
+    def _count(self, groups: Sequence[Group]) -> None:
+        for t in (t for group in groups for t in group.trajectories):
+            self.played["episodes"] += 1
+            self.played["turns"] += len(t.turns)
+            self.played["tokens"] += sum(len(c.sample.tokens) for turn in t.turns for c in turn.action.calls)
 
 
 def last(group: Group) -> list[Trajectory]:

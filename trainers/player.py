@@ -121,7 +121,7 @@ class Player:
 
         ``done`` gets each group as it ends, ``begun`` hears of it when the first of its episodes has a slot.
         """
-        jobs = [(spec, member) for spec in specs for member in range(spec.members)]
+        jobs = [(spec, member) for spec in specs for member in spec.members]
         # together, jobs are dealt beforehand, and an episode is the sampler's from first to last: no batch depends
         # on timing; else whoever is free takes the next
         lanes = min(self.setting.slots, len(jobs)) if self.setting.together else len(jobs)
@@ -138,7 +138,7 @@ class Player:
                             begun(Begun(spec.group, self.sampler.version if self.sampler else 0))
                         played[spec] += await self.member(spec, member)
                         ended[spec] += 1
-                        if ended[spec] == spec.members:
+                        if ended[spec] == len(spec.members):
                             done(Group(spec, tuple(sorted(played.pop(spec), key=lambda t: (t.member, t.attempt)))))
 
         tasks = [asyncio.create_task(lane(jobs[i::lanes])) for i in range(lanes)]

@@ -51,7 +51,7 @@ def trajectory(
     name = f"{spec.world}.{spec.group}.{member}" + (f".{attempt}" if attempt else "")
     return Trajectory(
         name, spec.task, spec.seed, spec.group, member, episode.turns(), (), cast(Outcome, outcome), attempt=attempt,
-        source="greedy" if spec.takes_likeliest(member) and member == spec.size else "policy",
+        source="greedy" if spec.is_baseline(member) else "policy",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..envs import CheckpointError
 from .checkpoint import Shelf
-from .curriculum import Spread
+from .curricula import CURRICULA
 from .episodes import count, demonstrations, stored
 from .files import write_text
 from .habits import habits, write
@@ -23,6 +23,7 @@ from .study import Study
 # nothing is played: whatever played need not be here
 UNPLAYED: dict[str, Any] = {
     "sampler": "torch", "servers": (), "transfer": "file", "program": "", "tasks": 1, "action_seconds": 0.0,
+    "planner": "plain", "stages": 2, "resample": 10,
 }  # fmt: skip
 
 
@@ -40,10 +41,12 @@ def replay(run: Run, source: Path | str) -> Trained:
     torch.set_num_threads(threads(run))
     words = tokenizer(str(source / WARMUP))
     demos, total = demonstrations(source), count(source)
-    names = [*Shelf(source).newest()["study"]["curriculum"]["success"]]
+    names = Shelf(source).newest()["study"]["tasks"]
     success, seconds = 0.0, 0.0
     with team(run) as pupils, Log(out) as log, Progress(total) as progress:
-        study = Study(run, learner(run, source / WARMUP, demos, pupils), Spread(names, run.seed), demos)
+        study = Study(
+            run, learner(run, source / WARMUP, demos, pupils), CURRICULA[run.curriculum](names, run.seed), demos
+        )
         write_text(out / SETTINGS, json.dumps(scalars(run), indent=2) + "\n")
         for update in stored(source):
             study.run = replace(run, steps=update.steps)

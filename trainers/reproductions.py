@@ -16,6 +16,7 @@ from .recipes import webagent_r1 as r1_run
 from .recipes import webagent_r1_cot, webagent_r1_zero
 from .report import Report
 from .reproduce import Claim, Paper, Reproduction, above, gains, percent
+from .reproduce_ar3po import ar3po
 from .run import WARMUP
 from .settings import Run
 from .statistics import Rate
@@ -135,4 +136,4 @@ def _outgrows(claim: str, paper: str, small: tuple[Rate, Rate], large: tuple[Rat
     return Claim(claim, paper, ours, gains(small, large))
 
 
-PAPERS: dict[str, Paper] = {"webagent_r1": webagent_r1}
+PAPERS: dict[str, Paper] = {"webagent_r1": webagent_r1, "ar3po": ar3po}

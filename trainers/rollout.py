@@ -23,8 +23,8 @@ class Trajectory:
     """One seat's episode, from reset to outcome.
 
     ``group`` is unique in a run; members of a group played the same task from the same seed. ``source`` tells
-    sampled trajectories ("policy") from demonstrations ("demonstration") and greedy baselines ("greedy"), which are in
-    no group statistic.
+    sampled trajectories ("policy") from demonstrations ("demonstration"), greedy baselines ("greedy") and earlier ones
+    that are used again ("reused").
     """
 
     id: str
@@ -66,7 +66,8 @@ class Spec:
 
     ``task`` is the template that the world's reset is asked for; "" leaves the choice to the world. ``world`` names
     one of the run's worlds, ``greedy`` takes the likeliest tokens instead of sampling, ``baseline`` plays one episode
-    more that does so, of source "greedy".
+    more that does so, of source "greedy". ``first`` is the number of the first member: a planner may have a group
+    played in parts.
     """
 
     group: int
@@ -76,15 +77,20 @@ class Spec:
     world: str = "train"
     greedy: bool = False
     baseline: bool = False
+    first: int = 0
 
     @property
-    def members(self) -> int:
-        """Episodes to play."""
-        return self.size + self.baseline
+    def members(self) -> range:
+        """Of the episodes to play."""
+        return range(self.first, self.first + self.size + self.baseline)
+
+    def is_baseline(self, member: int) -> bool:
+        """Whether this member is the greedy episode beside the group."""
+        return self.baseline and member == self.first + self.size
 
     def takes_likeliest(self, member: int) -> bool:
         """Whether this member's actions are greedy."""
-        return self.greedy or member == self.size
+        return self.greedy or self.is_baseline(member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +238,7 @@ async def rollout(
     turns, final = tuple(played.turns), played.observation
     return Trajectory(
         name, spec.task, spec.seed, spec.group, member, turns, final, played.outcome, attempt=attempt,
-        source="greedy" if member == spec.size else "policy",
+        source="greedy" if spec.is_baseline(member) else "policy",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from ..envs import UsageError
 from .rollout import Trajectory
 
 POLICY, DEMONSTRATION = "policy", "demonstration"
+REUSED = "reused"  # an earlier success of the same task and seed, put into a group that has none
 GREEDY = "greedy"  # an episode of the likeliest tokens, played for a baseline: it has no rows
 UNKNOWN = -1  # version of a token that no weights of this run wrote
 

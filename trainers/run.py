@@ -15,7 +15,7 @@ from ..agents.memory import MEMORIES
 from ..envs import CheckpointError, UsageError
 from . import checkpoint
 from .adapters import FOLDER as ADAPTER
-from .curriculum import Spread
+from .curricula import CURRICULA
 from .demonstrations import demonstrate
 from .engines import Engines
 from .episodes import Dump
@@ -115,7 +115,7 @@ def train(run: Run, *, resume: bool = False) -> Trained:
             write(out / WARMUP, used)
         else:
             warm = saved["warmup_seconds"]
-        study = Study(run, learner(run, out / WARMUP, demos, pupils), Spread(names, run.seed), demos)
+        study = Study(run, learner(run, out / WARMUP, demos, pupils), CURRICULA[run.curriculum](names, run.seed), demos)
         loop = Loop(run, study, workers, log, dump)
 
         def keep() -> None:

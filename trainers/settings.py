@@ -8,8 +8,11 @@ import torch
 from ..envs import UsageError
 from ..envs.errors import extra
 from .critics import TurnCritic, ValueHead
+from .curriculum import Name as Curriculum
 from .estimator import Recipe
 from .options import doc
+from .planner import Name as Planner
+from .planner import fits, planner
 from .rows import DEMONSTRATION, POLICY
 
 
@@ -47,6 +50,16 @@ class Run:
     clone_lr: float = field(default=1e-3, metadata=doc("learning rate of cloning"))
     validation: int = field(default=100, metadata=doc("validation tasks that choose the epoch"))
     rehearsal: int = field(default=10, metadata=doc("demonstrations in every update"))
+    curriculum: Curriculum = field(default="spread", metadata=doc("which task a group plays"))
+    planner: Planner = field(
+        default="plain", metadata=doc("groups whole (plain), in stages until a success, or resample for spread")
+    )
+    stages: int = field(default=2, metadata=doc("of planner stages: parts in which a group is played"))
+    resample: int = field(default=10, metadata=doc("of planner resample: groups to drop at most for each that is kept"))
+    seeds: int = field(
+        default=0, metadata=doc("of the world for each task, which come again; 0: a new one every group")
+    )
+    reuse: int = field(default=0, metadata=doc("successes kept of each task and seed, for groups without one; 0: none"))
     steps: int = field(default=140, metadata=doc("updates"))
     groups: int = field(default=24, metadata=doc("groups an update"))
     size: int = field(default=8, metadata=doc("episodes a group"))
@@ -102,39 +115,22 @@ def exact(run: Run) -> bool:
     return run.exact and run.sampler == "torch" and run.max_lag == 0 and not run.soft
 
 
+NATURAL = (
+    "demonstrations", "clone_epochs", "rehearsal", "browser_every", "max_lag", "max_turns", "refill", "action_seconds",
+    "step_seconds", "episode_seconds", "world_threads", "slots", "lora", "micro_tokens", "seeds",
+)  # fmt: skip
+
+
 def check(run: Run) -> None:
     """Raises UsageError for numbers out of range and for a device that is not there."""
     least = {
-        "steps": 0,
-        "groups": 1,
-        "size": 2 if run.recipe.compares else 1,
-        "workers": 1,
-        "threads": 1,
-        "checkpoint_every": 1,
-        "processes": 1,
-        "validation": 1,
-        "keep": 1,
-        "tasks": 1,
-    }
+        "steps": 0, "groups": 1, "size": 2 if run.recipe.compares else 1, "workers": 1, "threads": 1, "processes": 1,
+        "checkpoint_every": 1, "validation": 1, "keep": 1, "tasks": 1,
+    }  # fmt: skip
     for name, low in least.items():
         if getattr(run, name) < low:
             raise UsageError(f"{name} must be at least {low}, not {getattr(run, name)}")
-    for name in (
-        "demonstrations",
-        "clone_epochs",
-        "rehearsal",
-        "browser_every",
-        "max_lag",
-        "max_turns",
-        "refill",
-        "action_seconds",
-        "step_seconds",
-        "episode_seconds",
-        "world_threads",
-        "slots",
-        "lora",
-        "micro_tokens",
-    ):
+    for name in NATURAL:
         if getattr(run, name) < 0:
             raise UsageError(f"{name} cannot be negative")
     if run.seed < 0:
@@ -159,8 +155,20 @@ def check(run: Run) -> None:
         raise UsageError(f"weights go by {run.transfer} from a GPU to vLLM: give --sampler vllm and --device cuda")
     if run.program or run.tasks > 1:
         _check_program(run)
+    _check_plan(run)
     available(run.device)
     _check_learner(run)
+
+
+def _check_plan(run: Run) -> None:
+    """Raises UsageError for what says nothing of how groups are played."""
+    planner(run.planner, groups=run.groups, size=run.size, stages=run.stages, most=run.resample)
+    for name in ("stages", "resample"):
+        if getattr(run, name) != getattr(Run, name) and run.planner != name:
+            raise UsageError(f"{name} is of the planner {name}: give --planner {name} too, or leave it out")
+    if run.reuse and not run.seeds:
+        raise UsageError("without --seeds no task comes twice from one seed, and so no success can be used again")
+    fits(run.recipe, planner=run.planner, size=run.size, stages=run.stages, resample=run.resample, reuse=run.reuse)
 
 
 def _check_learner(run: Run) -> None:

@@ -151,7 +151,7 @@ class Players:
                     self._heard.put_nowait(Begun(spec.group, self.sampler.version))
                 return await self._episode(spec, number)
 
-        played = await asyncio.gather(*map(member, range(spec.members)))
+        played = await asyncio.gather(*map(member, spec.members))
         self._heard.put_nowait(Group(spec, tuple(played)))
 
     async def _episode(self, spec: Spec, member: int) -> Trajectory:
@@ -190,7 +190,7 @@ class Student:
     def weights(self) -> dict[str, Tensor]:
         return {}
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]:
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]:
         self.batches.append(list(groups))
         self.players.run(asyncio.sleep(self.seconds))
         self.version += 1
@@ -215,7 +215,7 @@ class Simulated:
 
 
 def simulate(run: Run, world: World, out: Path | str, *, learning: float = 1.0, token: float = 0.01) -> Simulated:
-    """Run ``run``'s loop (its ``steps``, ``groups``, ``size``, ``max_lag``, ``soft``, ``slots``) in ``world``.
+    """Run ``run``'s loop in ``world``: its ``steps``, ``groups``, ``size``, planner, ``max_lag``, ``soft``, ``slots``.
 
     ``learning`` is the seconds of an update, ``token`` those of a token; log and episodes lie in ``out``.
     """

@@ -10,18 +10,22 @@ from torch import Tensor
 
 from ..envs import Failure
 from .batch import collate
-from .curriculum import Spread
+from .curriculum import Curriculum
 from .learner import Learner
+from .reuse import Reuse
 from .rollout import Group, Trajectory
-from .rows import GREEDY
+from .rows import GREEDY, REUSED
 from .settings import Run
 
 
 class Study:
     """A learner with its curriculum and its demonstrations: groups in, one update and its facts out."""
 
-    def __init__(self, run: Run, learner: Learner, curriculum: Spread, demonstrations: Sequence[Trajectory]) -> None:
+    def __init__(
+        self, run: Run, learner: Learner, curriculum: Curriculum, demonstrations: Sequence[Trajectory]
+    ) -> None:
         self.run, self.learner, self.curriculum, self.demonstrations = run, learner, curriculum, demonstrations
+        self.reuse = Reuse(run.seed, run.reuse) if run.reuse else None
 
     @property
     def version(self) -> int:
@@ -36,15 +40,17 @@ class Study:
         """Copies, for the samplers."""
         return dict(self.learner.tensors())
 
-    def learn(self, groups: Sequence[Group]) -> dict[str, Any]:
-        """One update from ``groups``, and what it was like.
+    def learn(self, groups: Sequence[Group], dropped: Sequence[Group] = ()) -> dict[str, Any]:
+        """One update from ``groups``, and what it was like; of those ``dropped`` it learns what tasks are like alone.
 
         Raises Failure when more than ``run.max_failures`` of the episodes failed (failures are censoring).
         """
         greedy = self.run.recipe.greedy  # baselines that another recipe played teach this one nothing
-        trajectories = [t for group in groups for t in group.trajectories if greedy or t.source != GREEDY]
-        outcomes = shares(trajectories, self.run.max_failures)
-        self.curriculum.update(groups)
+        played = sorted([*groups, *dropped], key=lambda g: g.spec.group) if dropped else groups
+        outcomes = shares([t for group in played for t in group.trajectories], self.run.max_failures)
+        taught = self.reuse.fill(groups, self.version) if self.reuse else groups
+        trajectories = [t for group in taught for t in group.trajectories if greedy or t.source != GREEDY]
+        self.curriculum.update(played)
         began = time.monotonic()
         batch = collate([*trajectories, *self._rehearsed()])
         facts: dict[str, Any] = self.learner.update(batch, progress=self.version / self.run.steps)
@@ -53,16 +59,20 @@ class Study:
             facts
             | {f"outcome/{name}": share for name, share in outcomes.items()}
             | results(groups)
-            | {f"curriculum/{task or 'all'}": p for task, p in self.curriculum.success.items()}
+            | {f"curriculum/{task or 'all'}": known for task, known in self.curriculum.facts().items()}
+            | ({"reused": sum(t.source == REUSED for t in trajectories)} if self.reuse else {})
             | {"seconds/learn": seconds, "tokens_per_second/learn": facts["tokens"] / seconds}
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"learner": self.learner.state_dict(), "curriculum": self.curriculum.state_dict()}
+        state: dict[str, Any] = {"learner": self.learner.state_dict(), "curriculum": self.curriculum.state_dict()}
+        return state | {"tasks": [*self.curriculum.tasks]} | ({"reuse": self.reuse.state_dict()} if self.reuse else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
         self.curriculum.load_state_dict(state["curriculum"])
+        if self.reuse:
+            self.reuse.load_state_dict(state["reuse"])
 
     def _rehearsed(self) -> list[Trajectory]:
         """The demonstrations of this update, drawn by its version."""

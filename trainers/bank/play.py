@@ -1,17 +1,18 @@
 """Episodes of a table in a world, as fast as objects can be made: the trajectories that any learner takes."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from ...agents import Action, Call, Request, Sample, Turn
 from ...envs import Messages, UsageError, user
-from ..rollout import Trajectory
+from ..rollout import Group, Spec, Trajectory
 from ..rows import DEMONSTRATION, GREEDY, POLICY
 from .policy import Table, log_softmax
-from .tasks import Ints, World
+from .tasks import Ints, Reals, World
 
 Choose = Callable[[int, Ints], Ints]
 """(turn, states [E]) -> symbols [E, L]"""
@@ -23,9 +24,18 @@ class Played:
 
     states: Ints  # [E, K]
     tokens: Ints  # [E, K, L]
-    rewards: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"  # [E, K]
+    rewards: Reals  # [E, K]
     final: Ints  # [E] the state after the last turn
     turns: Ints  # [E] how many there were
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Who:
+    """Whose episodes E of them are."""
+
+    task: Ints  # [E]
+    group: Ints  # [E]
+    member: Ints  # [E]
 
 
 class Player:
@@ -33,7 +43,7 @@ class Player:
 
     Random numbers are keyed by (seed, update), and within by (group, member, turn, position), the world's by (group,
     member, turn): the same seed, update and table give the same trajectories, and two policies that are played with
-    one seed are paired.
+    one seed are paired. Those of ``parts`` are keyed by (seed, group, member), whatever else is played with them.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -46,6 +56,7 @@ class Player:
         cold = [Request((symbols + s,), max_tokens=self.length, temperature=0.0) for s in range(states)]
         self.requests = {POLICY: made, GREEDY: cold, DEMONSTRATION: made}
         self.names = [f"{world.name} {task}" for task in range(len(self._start))]
+        self._tasks = {name: task for task, name in enumerate(self.names)}
 
     def play(
         self, table: Table, version: int, update: int, *, groups: int, size: int, greedy: bool = False
@@ -58,33 +69,53 @@ class Player:
         if groups < 1 or size < 1:
             raise UsageError(f"{groups} groups of {size}: at least one episode is to be played")
         logp = log_softmax(table)
-        below = np.exp(logp).cumsum(-1)[..., :-1]
         shape = groups, size, self._turns, self.length
         draws = np.random.default_rng((self.seed, 1, update)).random(shape).reshape(groups * size, *shape[2:])
         number = update * groups + np.arange(groups)
         turns = _Turns(self, version, logp)
-
-        def sample(turn: int, state: Ints) -> Ints:
-            return np.asarray((draws[:, turn, :, None] > below[state]).sum(-1))
-
-        played = self._episodes(number.repeat(size), sample, (2, update))
-        found = turns.trajectories(POLICY, played, number.repeat(size), size)
+        who = self._in_turn(number.repeat(size), np.tile(np.arange(size), groups))
+        played = self._episodes(who.task, _sampled(logp, draws), self._chance(len(who.task), 2, update))
+        found = turns.trajectories(POLICY, played, who)
         if not greedy:
             return [*found]
         best = table.argmax(-1)
-        baseline = self._episodes(number, lambda turn, state: best[state], (3, update))
-        return [*found, *turns.trajectories(GREEDY, baseline, number, 1, first=size)]
+        beside = self._in_turn(number, np.full(groups, size))
+        baseline = self._episodes(beside.task, lambda turn, state: best[state], self._chance(groups, 3, update))
+        return [*found, *turns.trajectories(GREEDY, baseline, beside)]
+
+    def parts(self, table: Table, version: int, specs: Sequence[Spec]) -> list[Group]:
+        """Groups, or parts of groups, as ``specs`` have them by the weights of ``version``, all episodes at once.
+
+        An episode has the same random numbers with whatever others it is played. Raises UsageError for no specs, for a
+        greedy one and for a task that is not the world's.
+        """
+        if not specs or any(s.greedy or s.baseline or s.task not in self._tasks for s in specs):
+            raise UsageError("parts to play are of this world's tasks and sampled, and there is at least one")
+        whose = [(self._tasks[s.task], s.group, member) for s in specs for member in s.members]
+        keyed = [np.random.default_rng((self.seed, 7, group, member)) for _, group, member in whose]
+        draws = np.stack([rng.random((self._turns, self.length + 1)) for rng in keyed])  # the last is the world's
+        logp, who = log_softmax(table), Who(*np.array(whose).T)
+        played = self._episodes(who.task, _sampled(logp, draws[..., :-1]), draws[..., -1])
+        found = _Turns(self, version, logp).trajectories(POLICY, played, who)
+        return [Group(spec, tuple(islice(found, len(spec.members)))) for spec in specs]
 
     def demonstrations(self, groups: Ints, member: int) -> list[Trajectory]:
         """A gold episode of the task of each of ``groups``, as member ``member`` of it."""
-        gold = self._episodes(groups, lambda turn, state: self._gold[state], (4, *groups.tolist()))
-        return [*_Turns(self, 0, None).trajectories(DEMONSTRATION, gold, groups, 1, first=member)]
+        who, chance = self._in_turn(groups, np.full(len(groups), member)), (4, *groups.tolist())
+        gold = self._episodes(who.task, lambda turn, state: self._gold[state], self._chance(len(groups), *chance))
+        return [*_Turns(self, 0, None).trajectories(DEMONSTRATION, gold, who)]
 
-    def _episodes(self, group: Ints, choose: Choose, key: tuple[int, ...]) -> Played:
-        """``key`` is of the world's chance, which is drawn apart from the policy's."""
-        count = len(group)
-        chance = np.random.default_rng((self.seed, *key)).random((count, self._turns))
-        state = self._start[group % len(self._start)]
+    def _in_turn(self, group: Ints, member: Ints) -> Who:
+        return Who(group % len(self.names), group, member)
+
+    def _chance(self, count: int, *key: int) -> Reals:
+        """The world's, [count, K], which is drawn apart from the policy's."""
+        return np.random.default_rng((self.seed, *key)).random((count, self._turns))
+
+    def _episodes(self, task: Ints, choose: Choose, chance: Reals) -> Played:
+        """Of tasks [E]; ``chance`` [E, K] is the world's."""
+        count = len(task)
+        state = self._start[task]
         states = np.zeros((count, self._turns), dtype=np.int64)
         tokens = np.zeros((count, self._turns, self.length), dtype=np.int64)
         rewards, turns = np.zeros((count, self._turns)), np.zeros(count, dtype=np.int64)
@@ -101,6 +132,12 @@ class Player:
         return Played(states, tokens, rewards, state, turns)
 
 
+def _sampled(logp: Table, draws: Reals) -> Choose:
+    """Symbols by ``draws`` [E, K, L]."""
+    below = np.exp(logp).cumsum(-1)[..., :-1]
+    return lambda turn, state: np.asarray((draws[:, turn, :, None] > below[state]).sum(-1))
+
+
 class _Turns:
     """The turns of one version; of equal ones among episodes there is one object."""
 
@@ -108,12 +145,12 @@ class _Turns:
         self._player, self._version, self._logp = player, version, logp
         self._places = np.arange(player.length)
 
-    def trajectories(self, source: str, played: Played, group: Ints, each: int, first: int = 0) -> Iterator[Trajectory]:
-        """Of E episodes of groups [E]; ``each`` of them in a row are members ``first`` and on of one group."""
+    def trajectories(self, source: str, played: Played, who: Who) -> Iterator[Trajectory]:
+        """Of E episodes; a task's prompt is always the same, and so is its seed."""
         player, ends = self._player, played.turns.cumsum().tolist()
         turns = self._made(source, played)
-        for e, (g, final) in enumerate(zip(group.tolist(), played.final.tolist(), strict=True)):
-            task, member = g % len(player.names), first + e % each
+        whose = zip(who.task.tolist(), who.group.tolist(), who.member.tolist(), played.final.tolist(), strict=True)
+        for e, (task, g, member, final) in enumerate(whose):
             made, seen = tuple(turns[ends[e - 1] if e else 0 : ends[e]]), player.seen[final]
             name = f"{source}.{g}.{member}"
             yield Trajectory(name, player.names[task], task, g, member, made, seen, "terminated", source=source)

@@ -26,7 +26,9 @@ from .trial import LR, Curve, Setting, trial
 from .verdict import FINAL, Claim, Found, interval, judge
 
 Job = tuple[Setting, int]  # and its seed
-APART = ("archer",)  # not in the sweep: its critic takes a second an update, for turns that the bank has one of
+# not in the sweep: ArCHer's critic takes a second an update, for turns that the bank has one of, and AR3PO's loss is
+# GRPO's, but for the planner that the sweep has not
+APART = ("archer", "ar3po")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def study(questions: Questions, file: str | None = None) -> Answers:
     if not questions.claims:
         settings |= {s: None for s in sweep()}
     jobs = [(setting, seed) for seed in range(questions.seeds) for setting in settings]
-    done = dict(_run(jobs, questions.processes))
+    done = dict(runs(jobs, questions.processes))
     curves = {s: tuple(done[s, seed] for seed in range(questions.seeds)) for s in settings}
     found = tuple(judge(claim, curves[claim.ours], curves[claim.other]) for claim in claims)
     answers = Answers(found, curves, time.monotonic() - start)
@@ -91,8 +93,9 @@ def sweep() -> list[Setting]:
     return [Setting(name, lag=lag) for name in ALGORITHMS if name not in APART for lag in LAGS]
 
 
-def _run(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Curve]]:
-    with Progress(len(jobs), label="study") as progress:
+def runs(jobs: Sequence[Job], processes: int, label: str = "study") -> Iterator[tuple[Job, Curve]]:
+    """Each job's curve, in the order in which they end; ``processes`` at once."""
+    with Progress(len(jobs), label=label) as progress:
         if processes == 1:
             for job in jobs:
                 yield job, trial(*job)

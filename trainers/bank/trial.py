@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from math import nan
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,19 +12,27 @@ from torch import Tensor
 
 from ...envs import UsageError
 from ..batch import collate
+from ..curricula import CURRICULA
+from ..curriculum import Name as Curriculum
 from ..estimator import Recipe, Update
 from ..learner import Learner
 from ..options import unknown
+from ..planner import Name as Planner
+from ..planner import fits, planner
 from ..recipes import ALGORITHMS
+from ..reuse import Reuse
 from ..rollout import Trajectory
+from ..rows import DEMONSTRATION
 from .corridor import Corridor
+from .planned import Ledger, Planned
 from .play import Delayed, Player
 from .policy import Table, Tabular, entropy, log_softmax
-from .tasks import Bank, Wordy, World
+from .tasks import Bank, Wordy, World, known
 
 LR = 0.1  # of every recipe on every world: above it the bank is learned before settings can differ
 WINDY = Corridor(doors=12, turns=32, wind=0.2, name="windy")
-WORLDS: dict[str, World] = {world.name: world for world in (Bank(), Wordy(), Corridor(), WINDY)}
+GRADED = Bank(odds=known(64, 0.01, 0.95), name="graded")  # more tasks than groups: each comes now and then
+WORLDS: dict[str, World] = {world.name: world for world in (Bank(), Wordy(), Corridor(), WINDY, GRADED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,9 @@ class Setting:
     ``options`` are the recipe's, as pairs. ``lag``: see ``Delayed``. ``shown``: with every update comes a gold
     episode for the groups of so many tasks, the hardest first. ``probes``: nothing is learned; as many gradients of
     the first policy are taken, and what they scatter is measured.
+
+    ``curriculum`` draws the tasks, which come in turn without one; ``planner``, its ``stages`` or ``resample``, and
+    ``reuse`` are as in a training run.
     """
 
     recipe: str
@@ -45,6 +56,16 @@ class Setting:
     size: int = 8
     shown: int = 0
     probes: int = 0
+    curriculum: Curriculum | Literal[""] = ""
+    planner: Planner = "plain"
+    stages: int = 2
+    resample: int = 10
+    reuse: int = 0
+
+    @property
+    def planned(self) -> bool:
+        """Whether groups are other than whole ones of tasks in turn."""
+        return bool(self.curriculum or self.planner != "plain" or self.reuse)
 
     @property
     def label(self) -> str:
@@ -66,6 +87,17 @@ class Setting:
             raise UsageError(unknown("recipe", self.recipe, sorted(ALGORITHMS)))
         return ALGORITHMS[self.recipe](**dict(self.options))
 
+    def check(self, recipe: Recipe) -> None:
+        """Raises UsageError for what says nothing, or cannot be together."""
+        for name in ("stages", "resample"):
+            if getattr(self, name) != getattr(Setting(self.recipe), name) and self.planner != name:
+                raise UsageError(f"{name} is of the planner {name}: {self.title} has another")
+        if self.curriculum and self.curriculum not in CURRICULA:
+            raise UsageError(unknown("curriculum", self.curriculum, sorted(CURRICULA)))
+        if self.planned and (self.shown or self.probes or recipe.greedy):
+            raise UsageError(f"{self.title}: demonstrations, probes and greedy episodes go with plain groups in turn")
+        fits(recipe, planner=self.planner, size=self.size, stages=self.stages, resample=self.resample, reuse=self.reuse)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -76,6 +108,9 @@ class Curve:
     wrong: tuple[float, ...] = ()  # in Wordy: expected symbols of a wrong answer, mean over tasks
     episodes: int = 0  # of an update
     noise: float = nan  # of ``probes``: variance of the gradient by the square of its mean
+    responses: tuple[int, ...] = ()  # episodes generated so far, those of dropped groups among them
+    tokens: tuple[int, ...] = ()  # of them
+    dropped: int = 0  # groups that no update learned from
 
 
 @contextmanager
@@ -94,18 +129,41 @@ def trial(setting: Setting, seed: int) -> Curve:
     """Run ``setting`` through ``collate`` and ``Learner.update``; equal arguments give equal curves."""
     world = WORLDS[setting.world]
     recipe, player = setting.make(), Player(world, seed)
+    setting.check(recipe)
     if setting.probes:
         return Curve((), (), noise=_noise(setting, recipe, world, player))
-    learner = learner_of(recipe, world)
-    delayed, seen = Delayed(setting.lag), [_seen(world, _table(learner))]
+    ledger, learner = Ledger(), learner_of(recipe, world)
+    planned = _plan(setting, player, ledger) if setting.planned else None
+    delayed, seen, counts = Delayed(setting.lag), [_seen(world, _table(learner))], [(0, 0)]
     for update in range(setting.updates):
         delayed.push(update, _table(learner))
         version, table = delayed.player
-        played = _played(setting, recipe, player, table, version, update)
+        if planned:
+            played = planned.batch(table, version, update)
+        else:
+            played = _played(setting, recipe, player, table, version, update)
+            ledger.add(t for t in played if t.source != DEMONSTRATION)
         learner.update(collate(played), update / setting.updates)
         seen.append(_seen(world, _table(learner)))
+        counts.append((ledger.responses, ledger.tokens))
     success, nats, wrong = zip(*seen, strict=True)
-    return Curve(success, nats, wrong if isinstance(world, Wordy) else (), setting.groups * setting.size)
+    responses, tokens = zip(*counts, strict=True)
+    wrong = wrong if isinstance(world, Wordy) else ()
+    episodes = setting.groups * setting.size
+    return Curve(success, nats, wrong, episodes, responses=responses, tokens=tokens, dropped=ledger.dropped)
+
+
+def _plan(setting: Setting, player: Player, ledger: Ledger) -> Planned:
+    groups, size, seed = setting.groups, setting.size, player.seed
+    return Planned(
+        player,
+        planner(setting.planner, groups=groups, size=size, stages=setting.stages, most=setting.resample),
+        ledger,
+        groups=groups,
+        size=size,
+        curriculum=CURRICULA[setting.curriculum](player.names, seed) if setting.curriculum else None,
+        reuse=Reuse(seed, setting.reuse) if setting.reuse else None,
+    )
 
 
 def _played(

@@ -37,6 +37,28 @@ def _first(curve: Curve) -> int:
     return int(reached.argmax()) if reached.any() else len(reached) - 1
 
 
+def needed(curve: Curve, goal: float) -> float | None:
+    """Responses generated until success first is ``goal``, linear within an update; None where it never is."""
+    reached = np.array(curve.success) >= goal
+    if not reached.any():
+        return None
+    last = int(reached.argmax())
+    if not last:
+        return 0.0
+    (a, b), (x, y) = curve.responses[last - 1 : last + 1], curve.success[last - 1 : last + 1]
+    return a + (goal - x) / (y - x) * (b - a)
+
+
+def after(curve: Curve, responses: float) -> float:
+    """Success when so many responses had been generated, linear within an update.
+
+    Raises UsageError for more than the run has.
+    """
+    if not 0 <= responses <= curve.responses[-1]:
+        raise UsageError(f"the run has {curve.responses[-1]} responses, and not {responses:g}")
+    return float(np.interp(responses, curve.responses, curve.success))
+
+
 SPEED = Measure("mean success of the run", lambda curve: float(np.mean(curve.success)))
 FINAL = Measure("success at the end", lambda curve: _late(curve.success))
 FALL = Measure("largest fall of success", _fall)
@@ -95,6 +117,17 @@ def interval(values: Sequence[float]) -> Interval:
     mean = float(np.mean(values))
     half = float(student.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
+
+
+def differences(ours: Sequence[float], other: Sequence[float]) -> Interval:
+    """Of values paired by seed."""
+    return interval([x - y for x, y in zip(ours, other, strict=True)])
+
+
+def quotients(ours: Sequence[float], other: Sequence[float]) -> Interval:
+    """Of values paired by seed: the geometric mean and its interval, by their logarithms."""
+    gap = interval([log(x / y) for x, y in zip(ours, other, strict=True)])
+    return Interval(exp(gap.mean), exp(gap.low), exp(gap.high))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import partial
 from ..estimator import Recipe
 from ..rows import DEMONSTRATION
 from ..settings import Run
+from .ar3po import ar3po, ar3po_whole
 from .archer import archer
 from .asymre import asymre
 from .bapo import bapo
@@ -14,6 +15,7 @@ from .chord import chord
 from .cispo import cispo
 from .clone import clone
 from .dapo import dapo
+from .dapo_whole import dapo_whole
 from .decoupled import decoupled
 from .dr_grpo import dr_grpo
 from .dual_clip import dual_clip
@@ -41,7 +43,7 @@ from .tis import tis
 from .webagent_r1 import webagent_r1, webagent_r1_async, webagent_r1_cot, webagent_r1_zero
 
 _OWN = (
-    archer, asymre, bapo, bnpo, chord, cispo, dapo, decoupled, dr_grpo, dual_clip, gigpo, grpo, gspo, hpt, loop,
+    ar3po, archer, asymre, bapo, bnpo, chord, cispo, dapo, decoupled, dr_grpo, dual_clip, gigpo, grpo, gspo, hpt, loop,
     lp_reg, mdpo, nft, opmd, p3o, poise, ppo, ppo_max, reinforce, reinforce_pp, remax, rloo, sapo, spo, tis,
 )  # fmt: skip
 ALGORITHMS: dict[str, Callable[[], Recipe]] = {make.__name__: make for make in _OWN}
@@ -59,12 +61,14 @@ def plain(name: str) -> Run:
 
 
 RUNS: dict[str, Callable[[], Run]] = {  # what ``turngym train`` knows
-    run.__name__: run for run in (webagent_r1, webagent_r1_zero, webagent_r1_cot, webagent_r1_async)
+    run.__name__: run for run in (webagent_r1, webagent_r1_zero, webagent_r1_cot, webagent_r1_async, dapo_whole)
 } | {name: partial(plain, name) for name in ALGORITHMS}
+RUNS["ar3po"] = ar3po_whole
 
 __all__ = [
     "ALGORITHMS",
     "RUNS",
+    "ar3po",
     "archer",
     "asymre",
     "bapo",
@@ -73,6 +77,7 @@ __all__ = [
     "cispo",
     "clone",
     "dapo",
+    "dapo_whole",
     "decoupled",
     "dr_grpo",
     "dual_clip",
