@@ -5,6 +5,7 @@ credit the run's recipe gives: of k successes in a group of n, p = k / n, its me
 """
 
 import math
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
@@ -30,9 +31,9 @@ class Softmax(Drawn):
             raise UsageError(f"temperature={temperature} must be positive, and uniform={uniform} above 0, at most 1")
         self._temperature, self._uniform = temperature, uniform
 
+    @abstractmethod
     def scores(self) -> Mapping[str, float]:
         """Of each task: the higher, the more often it is drawn."""
-        raise NotImplementedError
 
     def probabilities(self) -> Mapping[str, float]:
         scores = self.scores()

@@ -1,5 +1,6 @@
 """Which task comes next."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -40,14 +41,14 @@ Make = Callable[[Sequence[str], int], Curriculum]
 """Names of the tasks and the run's seed to its curriculum."""
 
 
-class Drawn:
+class Drawn(ABC):
     """Draws by ``probabilities``."""
 
     def __init__(self, tasks: Sequence[str], seed: int) -> None:
         self.tasks, self.seed = tuple(tasks), seed
 
-    def probabilities(self) -> Mapping[str, float]:
-        raise NotImplementedError
+    @abstractmethod
+    def probabilities(self) -> Mapping[str, float]: ...
 
     def draw(self, group: int) -> str:
         p = self.probabilities()
